@@ -14,7 +14,7 @@ from geosynth.grid import Window
 from geosynth.models.device import full_float32
 from geosynth.models.replay import Replay
 from geosynth.models.trials import kernel_trials
-from geosynth.mosaic.painter import CELL, Painter
+from geosynth.mosaic.painter import CELL, LabelledWindow, Painter
 from gpu_bench import Bench, label_raster
 from levers import set_form
 
@@ -29,13 +29,16 @@ def right(bench: Bench) -> None:
 
 def paint_block(painter: Painter, labels: np.ndarray, side: int) -> np.ndarray:
     """Paint a square of the raster whose first pixel is on the lattice of cells."""
-    window, origin = Window(0, 0, side, side), (CELL * 7, CELL * 11)
-    context = painter.context(window, origin)
+    window = Window(CELL * 7, CELL * 11, side, side)
+    context = painter.context(window)
     rows, columns = (
         np.clip(np.arange(first, last), 0, len(labels) - 1)
-        for first, last in ((context.row, context.bottom), (context.column, context.right))
+        for first, last in (
+            (context.row - window.row, context.bottom - window.row),
+            (context.column - window.column, context.right - window.column),
+        )
     )
-    return painter.paint(labels[np.ix_(rows, columns)], context, window, origin)
+    return painter.paint(LabelledWindow(window, context, labels[np.ix_(rows, columns)], np.ones((side, side), bool)))
 
 
 def kernels_are_right(bench: Bench) -> None:
@@ -85,11 +88,11 @@ def painting_waits(bench: Bench) -> None:
     painter, side = Painter(load_generator(None, bench.device), GenerateSettings(), 1000), 2 * bench.sizes.block
     for _ in range(3):
         paint_block(painter, label_raster(2 * side), side)
-    window, origin = Window(0, 0, side, side), (0, 0)
-    context = painter.context(window, origin)
-    cells = painter.labelled_cells(label_raster(context.height), context, window, origin)
+    window = Window(0, 0, side, side)
+    context, valid = painter.context(window), np.ones((side, side), bool)
+    cells = painter.labelled_cells(LabelledWindow(window, context, label_raster(context.height), valid))
     with bench.waits_forbidden():
-        pending = painter.begin(cells, window, origin)
+        pending = painter.begin(cells, window)
     pending()
     bench.add("painting waits", 0)
 

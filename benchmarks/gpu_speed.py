@@ -214,19 +214,19 @@ def paint_cells(bench: Bench, name: str, model: GeneratorModel, precision: str) 
     regions = len(painter.network.style_regions)
     ways = np.zeros((regions, 2, size // STYLE_CELL, size // STYLE_CELL), np.int8)
     labels = np.ascontiguousarray(label_raster(size))
-    windows = [Window(0, CELL * index, CELL, CELL) for index in range(bench.sizes.cells)]
-    some, place = [Cell(window, window, labels, ways) for window in windows], (CELL * 7, CELL * 11)
+    windows = [Window(CELL * 7, CELL * (11 + index), CELL, CELL) for index in range(bench.sizes.cells)]
+    some = [Cell(window, window, labels, ways) for window in windows]
     most = len(some)
     with painter.computing():
         for count in sorted({most, 1}, reverse=True):
-            took = bench.milliseconds(painter.run, some[:count], place) / count
+            took = bench.milliseconds(painter.run, some[:count]) / count
             bench.add(f"{name} {precision}, {count} at once: ms a cell", took)
             bench.add(f"{name} {precision}, {count} at once: Mpx/s", CELL**2 / took / 1000)
         painter.network_pass = Replay(painter._network_pass, bench.device, enabled=False)
-        took = bench.milliseconds(painter.run, some, place) / most
+        took = bench.milliseconds(painter.run, some) / most
         bench.add(f"{name} {precision} eager, {most} at once: ms a cell", took)
         if precision == "bf16":
-            bench.attempt("kernels shown", bench.show_kernels, f"{name}, bf16", painter.run, some, place, count=24)
+            bench.attempt("kernels shown", bench.show_kernels, f"{name}, bf16", painter.run, some, count=24)
 
 
 # --- Training.

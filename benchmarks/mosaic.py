@@ -49,6 +49,7 @@ from geosynth.models.regions import ways_to_middles
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.image import painter_for
 from geosynth.mosaic.painter import CELL, Cell, Painter
+from geosynth.mosaic.pipeline import read_around
 from geosynth.raster.labels import LabelRaster
 from last_line import print_result
 
@@ -151,13 +152,10 @@ def network_inputs(
     painter = painter_for(source.geobox, model, settings)
     origin = absolute_origin(source.geobox)
     extent = Window(0, 0, *source.geobox.shape)
-    context = painter.context(extent, origin)
-    indices, has_class = source.read(context)
-    valid = has_class[extent.slices_in(context)]
     inputs = []
-    for cell in painter.labelled_cells(indices, context, extent, origin, valid):
+    for cell in painter.labelled_cells(read_around(painter, source, extent, origin)):
         classes, ways = (torch.from_numpy(values).unsqueeze(0) for values in (cell.labels, cell.ways))
-        seen = cell.window.buffer(painter.margin).shift(*origin)
+        seen = cell.window.buffer(painter.margin)
         inputs.append(Inputs(classes, *painter.inputs(seen.row, seen.column, seen.height, seen.width, ways)))
     return painter, inputs, extent.height * extent.width
 
@@ -202,9 +200,8 @@ def paint_at_once(painter: Painter, source: LabelRaster, extent: Window, origin:
     context = seen.buffer(painter.network.region_side)
     indices, _ = source.read(context)
     ways = ways_to_middles(indices, painter.network.style_regions)
-    return painter.run([Cell(cell, inside, indices[seen.slices_in(context)], ways)], origin)[0][
-        :, *inside.slices_in(cell)
-    ].numpy()
+    labelled = Cell(cell.shift(*origin), inside.shift(*origin), indices[seen.slices_in(context)], ways)
+    return painter.run([labelled])[0][:, *inside.slices_in(cell)].numpy()
 
 
 def seam_score(image: np.ndarray, origin: tuple[int, int]) -> float:

@@ -152,7 +152,7 @@ def by_geosynth(source: Path, network: Network) -> Path:
             return result
 
         for block in BlockPlan(side, side, (0, 0), BLOCK):
-            pixels = painter.join(block, ((cell, values(cell)) for cell in painter.cells(block, (0, 0))))
+            pixels = painter.join(block, ((cell, values(cell)) for cell in painter.cells(block)))
             image.write(pixels.numpy(), window=((block.row, block.bottom), (block.column, block.right)))
     return target
 

@@ -71,22 +71,17 @@ class BlendPainter(Painter):
         self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
         self._lock = threading.Lock()
 
-    def cells(self, window: Window, origin: tuple[int, int]) -> list[Window]:
+    def cells(self, window: Window) -> list[Window]:
         """All windows of the lattice that overlap a window, row by row."""
         rows, columns = (
-            [
-                number * self.step - offset
-                for number in range((first + offset - self.size) // self.step + 1, (end - 1 + offset) // self.step + 1)
-            ]
-            for first, end, offset in ((window.row, window.bottom, origin[0]), (window.column, window.right, origin[1]))
+            [number * self.step for number in range((first - self.size) // self.step + 1, (end - 1) // self.step + 1)]
+            for first, end in ((window.row, window.bottom), (window.column, window.right))
         )
         return [Window(row, column, self.size, self.size) for row in rows for column in columns]
 
-    def _begun(
-        self, cells: Sequence[Cell], window: Window, origin: tuple[int, int], submit: Submit
-    ) -> Callable[[], Array]:
+    def _begun(self, cells: Sequence[Cell], window: Window, submit: Submit) -> Callable[[], Array]:
         """The weighted sum of the windows, always in the caller's thread."""
-        parts = ((cell.window, self._values(cell, origin)) for cell in cells)
+        parts = ((cell.window, self._values(cell)) for cell in cells)
         return self.join(window, parts).to("cpu", non_blocking=True).numpy
 
     @torch.inference_mode()
@@ -100,16 +95,16 @@ class BlendPainter(Painter):
             total[:, *common.slices_in(window)].addcmul_(values[:, rows, columns], self._weights[rows, columns])
         return super().as_pixels(total)
 
-    def _values(self, cell: Cell, origin: tuple[int, int]) -> Tensor:
+    def _values(self, cell: Cell) -> Tensor:
         """(bands, height, width) float32 of a window in raster values; kept if only a part of it lies in the block."""
         if cell.part == cell.window:
-            return self.run([cell], origin)[0]
-        place = np.array([cell.window.row + origin[0], cell.window.column + origin[1]])
+            return self.run([cell])[0]
+        place = np.array([cell.window.row, cell.window.column])
         key = hashlib.blake2b(place.tobytes() + cell.labels.tobytes() + cell.ways.tobytes()).digest()
         with self._lock:
             values = self._kept.pop(key, None)
         if values is None:
-            values = self.run([cell], origin)[0]
+            values = self.run([cell])[0]
         with self._lock:
             self._kept[key] = values  # now the most recently used
             while len(self._kept) * values.nbytes > KEPT_BYTES:

@@ -20,7 +20,7 @@ from geosynth.legend import Legend
 from geosynth.mosaic.block_size import choose_block_size
 from geosynth.mosaic.image import painter_for, resampled, warn_about_grid
 from geosynth.mosaic.inputs import Labels, Model, loaded_model, opened
-from geosynth.mosaic.painter import Painter, paint_plan
+from geosynth.mosaic.painter import LabelledWindow, Painter, paint_plan
 from geosynth.mosaic.portable import PortablePainter
 from geosynth.mosaic.provenance import provenance
 from geosynth.mosaic.style import Files, Style, chosen_style
@@ -83,7 +83,7 @@ def _array(raster: Raster, painter: Painter, legend: Legend, attributes: dict[st
     valid_tasks: dict[Any, Any] = {}
     for number, window in enumerate(plan):
         place = divmod(number, len(sizes[1]))
-        context = painter.context(window, plan.origin)
+        context = painter.context(window.shift(*plan.origin)).shift(-plan.origin[0], -plan.origin[1])
         inside = needed_around(context).overlap(source.window)
         painting = _Painting(portable, context, window, plan.origin)
         pixel_tasks[pixels_name, 0, *place] = (_paint, painting, *codes(inside))
@@ -142,11 +142,11 @@ class _Painting:
 
 def _paint(painting: _Painting, block: _Block, chunks: Chunks) -> Array:
     """(bands, height, width) of a window; 0 where there is no class."""
-    context, window = painting.context, painting.window
+    context, window, origin = painting.context, painting.window, painting.origin
     indices, has_class = to_indices(*block.read(chunks), block.inside, context, block.legend)
     valid = has_class[window.slices_in(context)]
-    pixels = painting.painter.paint(indices, context, window, painting.origin, valid)
-    return filled(pixels, valid)
+    labels = LabelledWindow(window.shift(*origin), context.shift(*origin), indices, valid)
+    return filled(painting.painter.paint(labels), valid)
 
 
 def _has_class(block: _Block, chunks: Chunks) -> Mask:

@@ -50,8 +50,21 @@ _GPU_HELPERS = 4  # fewer do not keep up with a GPU
 _TORCH_TYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "int16": torch.int16, "float32": torch.float32}
 
 
+class LabelledWindow(NamedTuple):
+    """A window to paint, and the labels around it; positions are absolute."""
+
+    window: Window
+    """The window to paint."""
+    context: Window
+    """The window of the labels, `Painter.context(window)`."""
+    indices: ClassIndices
+    """Class indices of the context, as `LabelRaster.read` gives them."""
+    valid: Mask
+    """Where the window has a class, (height, width): where pixels are wanted."""
+
+
 class Cell(NamedTuple):
-    """One window for the network, with what it needs of the labels."""
+    """One window for the network, with what it needs of the labels; positions are absolute."""
 
     window: Window
     part: Window
@@ -64,6 +77,8 @@ class Cell(NamedTuple):
 
 class Painter:
     """Paints windows in exact mode; for models with the convolutional start.
+
+    All windows are at absolute positions: those in a raster, shifted by the `absolute_origin` of its grid.
 
     Args:
         model: stays on its device.
@@ -131,44 +146,28 @@ class Painter:
                 stack.enter_context(torch.cuda.device(self.device))
             yield
 
-    def context(self, window: Window, origin: tuple[int, int]) -> Window:
-        """The window of labels needed to paint a window: its cells and their surroundings; may exceed the raster.
-
-        Args:
-            window: in the raster's pixel coordinates.
-            origin: absolute (row, column) of the raster's first pixel.
-        """
-        cells = self.cells(window, origin)
+    def context(self, window: Window) -> Window:
+        """The window of labels needed to paint a window: its cells and their surroundings; may exceed the raster."""
+        cells = self.cells(window)
         first, last = cells[0], cells[-1]
         whole = Window(first.row, first.column, last.bottom - first.row, last.right - first.column)
         return whole.buffer(self.margin + self.network.region_side)
 
-    def paint(
-        self, indices: ClassIndices, context: Window, window: Window, origin: tuple[int, int], valid: Mask | None = None
-    ) -> Array:
-        """(bands, height, width) of `window` in the dtype of the model's bands.
-
-        Args:
-            indices: class indices of `context`, as `LabelRaster.read` gives them.
-            context: from `context(window, origin)`.
-            window: to paint, in the raster's pixel coordinates.
-            origin: absolute (row, column) of the raster's first pixel.
-            valid: (height, width) of the window: where pixels are wanted. Cells without any are not painted (0).
+    def paint(self, labels: LabelledWindow) -> Array:
+        """(bands, height, width) of a window in the dtype of the model's bands; 0 in cells without wanted pixels.
 
         Raises:
             DataError: if there is an index that belongs to no class.
         """
-        return self.begin(self.labelled_cells(indices, context, window, origin, valid), window, origin)()
+        return self.begin(self.labelled_cells(labels), labels.window)()
 
-    def begin(
-        self, cells: Sequence[Cell], window: Window, origin: tuple[int, int], submit: Submit = call_now
-    ) -> Callable[[], Array]:
+    def begin(self, cells: Sequence[Cell], window: Window, submit: Submit = call_now) -> Callable[[], Array]:
         """Begin to paint the `labelled_cells` of a window; returns a function that waits for the window's pixels.
 
         Meanwhile a GPU works on; a CPU does so with the `submit` of a `side_by_side` entered within `computing`.
         """
         with self.computing(), plain_memory_error():
-            pixels = self._begun(cells, window, origin, submit)
+            pixels = self._begun(cells, window, submit)
             finished = self._mark()
 
         def result() -> Array:
@@ -177,11 +176,9 @@ class Painter:
 
         return result
 
-    def _begun(
-        self, cells: Sequence[Cell], window: Window, origin: tuple[int, int], submit: Submit
-    ) -> Callable[[], Array]:
+    def _begun(self, cells: Sequence[Cell], window: Window, submit: Submit) -> Callable[[], Array]:
         """Start the work; returns a function that gives the window's pixels once the device is done."""
-        painted = [(group, submit(self._fetched, group, origin)) for group in self._groups(cells)]
+        painted = [(group, submit(self._fetched, group)) for group in self._groups(cells)]
 
         def pixels() -> Array:
             result = self.blank(window)
@@ -193,9 +190,9 @@ class Painter:
 
         return pixels
 
-    def _fetched(self, cells: Sequence[Cell], origin: tuple[int, int]) -> Tensor:
+    def _fetched(self, cells: Sequence[Cell]) -> Tensor:
         """The result of `run`, on its way to the host's memory."""
-        return self.run(cells, origin).to("cpu", non_blocking=True)
+        return self.run(cells).to("cpu", non_blocking=True)
 
     def _groups(self, cells: Sequence[Cell]) -> Iterator[Sequence[Cell]]:
         """Cells that go through the network together: on a GPU as many as fill it, and the rest."""
@@ -210,7 +207,7 @@ class Painter:
         event.record()
         return event.synchronize
 
-    def cells(self, window: Window, origin: tuple[int, int]) -> list[Window]:
+    def cells(self, window: Window) -> list[Window]:
         """The cells of the lattice that a window overlaps, row by row; on a CPU only the parts that it covers.
 
         The parts are aligned to the network's stride, and slivers at the window's edges are joined to their neighbours,
@@ -218,45 +215,35 @@ class Painter:
         """
         step, least = (self.network.stride, sliver(CELL)) if self.on_cpu else (CELL, 0)
         rows, columns = (
-            [_on_lattice(start, length, offset, step) for start, length in cut(first, end, offset, CELL, least)]
-            for first, end, offset in ((window.row, window.bottom, origin[0]), (window.column, window.right, origin[1]))
+            [_on_lattice(start, length, step) for start, length in cut(first, end, 0, CELL, least)]
+            for first, end in ((window.row, window.bottom), (window.column, window.right))
         )
         return [Window(row, column, height, width) for row, height in rows for column, width in columns]
 
-    def wanted(self, window: Window, origin: tuple[int, int], valid: Mask | None) -> Iterator[tuple[Window, Window]]:
-        """Each cell with wanted pixels, and the part of the window that it covers; arguments as for `paint`."""
-        for cell in self.cells(window, origin):
+    def wanted(self, window: Window, valid: Mask) -> Iterator[tuple[Window, Window]]:
+        """Each cell with pixels where `valid`, and the part of the window that it covers."""
+        for cell in self.cells(window):
             part = cell.intersection(window)
-            if part is not None and (valid is None or valid[part.slices_in(window)].any()):
+            if part is not None and valid[part.slices_in(window)].any():
                 yield cell, part
 
-    def labelled_cells(
-        self, indices: ClassIndices, context: Window, window: Window, origin: tuple[int, int], valid: Mask | None = None
-    ) -> list[Cell]:
-        """The cells that paint a window, with what they need of the labels; arguments as for `paint`."""
-        wanted = list(self.wanted(window, origin, valid))
+    def labelled_cells(self, labels: LabelledWindow) -> list[Cell]:
+        """The cells that paint a window, with what they need of the labels."""
+        wanted = list(self.wanted(labels.window, labels.valid))
         if not wanted:  # a lazy image asks for blocks without data too
             return []
-        known = context.buffer(-self.network.region_side)
-        ways = ways_to_middles(indices, self.network.style_regions)
+        known = labels.context.buffer(-self.network.region_side)
+        ways = ways_to_middles(labels.indices, self.network.style_regions)
         cells = []
         for cell, part in wanted:
             seen = cell.buffer(self.margin)
             in_cells = (slice(side.start // STYLE_CELL, side.stop // STYLE_CELL) for side in seen.slices_in(known))
-            cells.append(Cell(cell, part, indices[seen.slices_in(context)], ways[:, :, *in_cells]))
+            cells.append(Cell(cell, part, labels.indices[seen.slices_in(labels.context)], ways[:, :, *in_cells]))
         return cells
 
-    def run(self, cells: Sequence[Cell], origin: tuple[int, int]) -> Tensor:
-        """Paint cells of one shape.
-
-        Args:
-            cells: in the raster's coordinates; may reach beyond the window to paint.
-            origin: absolute (row, column) of the raster's first pixel.
-
-        Returns:
-            (cells, bands, height, width) on the device, in the dtype of the bands.
-        """
-        seen = [cell.window.buffer(self.margin).shift(*origin) for cell in cells]
+    def run(self, cells: Sequence[Cell]) -> Tensor:
+        """Paint cells of one shape: (cells, bands, height, width) on the device, in the dtype of the bands."""
+        seen = [cell.window.buffer(self.margin) for cell in cells]
         classes, ways = (
             torch.from_numpy(np.stack(values))
             for values in ([cell.labels for cell in cells], [cell.ways for cell in cells])
@@ -323,8 +310,7 @@ def paint_plan(geobox: GeoBox, block_size: int) -> BlockPlan:
     return block_plan(geobox, block_size, sliver(block_size))
 
 
-def _on_lattice(start: int, length: int, origin: int, stride: int) -> tuple[int, int]:
-    """(start, length) of [start, start + length), extended to absolute multiples of the stride."""
-    first = (start + origin) // stride * stride - origin
-    last = -(-(start + length + origin) // stride) * stride - origin
+def _on_lattice(start: int, length: int, stride: int) -> tuple[int, int]:
+    """(start, length) of [start, start + length), extended to multiples of the stride."""
+    first, last = start // stride * stride, -(-(start + length) // stride) * stride
     return first, last - first

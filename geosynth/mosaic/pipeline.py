@@ -10,9 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 
 from geosynth.grid import Window
-from geosynth.legend import ClassIndices
 from geosynth.models.device import side_by_side
-from geosynth.mosaic.painter import Cell, Painter
+from geosynth.mosaic.painter import Cell, LabelledWindow, Painter
 from geosynth.parallel import ahead, one_behind
 from geosynth.progress import StageProgress
 from geosynth.raster.labels import LabelRaster
@@ -50,13 +49,13 @@ def paint_blocks(painter: Painter, source: LabelRaster, image: UnfinishedImage, 
     plan, helpers = image.plan, painter.helpers
 
     def read(index: int) -> tuple[int, list[Cell], Mask]:
-        window, origin = plan[index], plan.origin
-        context, indices, valid = read_around(painter, source, window, origin)
-        return index, painter.labelled_cells(indices, context, window, origin, valid), valid
+        labels = read_around(painter, source, plan[index], plan.origin)
+        return index, painter.labelled_cells(labels), labels.valid
 
     def begun() -> Iterator[tuple[int, Callable[[], Array] | None, Mask]]:
         for index, cells, valid in ahead(read, todo, helpers):
-            yield index, painter.begin(cells, plan[index], plan.origin, submit) if cells else None, valid
+            window = plan[index].shift(*plan.origin)
+            yield index, painter.begin(cells, window, submit) if cells else None, valid
 
     two = _paints_two_cells(painter) and len(plan) > 1  # for few cells, memory for two costs more
     with painter.computing(), side_by_side(1 + two) as submit, ThreadPoolExecutor(helpers, "geosynth-writer") as pool:
@@ -85,13 +84,19 @@ def _paints_two_cells(painter: Painter) -> bool:
     return painter.on_cpu and narrow and painter.settings.max_memory is None and torch.get_num_threads() > 1
 
 
-def read_around(
-    painter: Painter, source: LabelRaster, window: Window, origin: tuple[int, int]
-) -> tuple[Window, ClassIndices, Mask]:
-    """The window of labels around a window, its class indices, and where the window itself has a class."""
-    context = painter.context(window, origin)
-    indices, has_class = source.read(context)
-    return context, indices, has_class[window.slices_in(context)]
+def read_around(painter: Painter, source: LabelRaster, window: Window, origin: tuple[int, int]) -> LabelledWindow:
+    """A window of a raster with the labels around it.
+
+    Args:
+        painter: says how far around.
+        source: the labels.
+        window: in the raster's pixel coordinates.
+        origin: absolute (row, column) of the raster's first pixel.
+    """
+    place = window.shift(*origin)
+    context = painter.context(place)
+    indices, has_class = source.read(context.shift(-origin[0], -origin[1]))
+    return LabelledWindow(place, context, indices, has_class[place.slices_in(context)])
 
 
 def paint_missing(

@@ -16,7 +16,7 @@ from geosynth.checkpoint import load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError
 from geosynth.models.device import keep_freed_memory, uses_bfloat16
-from geosynth.mosaic.painter import Painter
+from geosynth.mosaic.painter import LabelledWindow, Painter
 from geosynth.mosaic.pipeline import read_around
 from geosynth.mosaic.style import packed, unpacked
 from geosynth.parallel import stream
@@ -46,12 +46,12 @@ class PortablePainter:
         self._turn = threading.Lock()
         self._memory: contextlib.ExitStack | None = None
 
-    def paint(self, *arguments: Any) -> Array:
+    def paint(self, labels: LabelledWindow) -> Array:
         """As `Painter.paint`."""
         with self._turn:
             if self._memory is None:
                 self._memory = self._keep_memory()
-            return self.painter.paint(*arguments)
+            return self.painter.paint(labels)
 
     def _keep_memory(self) -> contextlib.ExitStack:
         """Keep memory from the first window on, as long as this painter exists; else each task would map it again."""
@@ -138,12 +138,12 @@ def paint_on_cluster(
 
 def _paint_block(work: _Work, index: int) -> Sent:
     """The task: paint one block."""
-    window, origin = work.image.plan[index], work.image.plan.origin
-    context, indices, valid = read_around(work.painter.painter, work.source, window, origin)
-    if not valid.any():
+    plan = work.image.plan
+    labels = read_around(work.painter.painter, work.source, plan[index], plan.origin)
+    if not labels.valid.any():
         return None
-    pixels = work.painter.paint(indices, context, window, origin, valid)
+    pixels = work.painter.paint(labels)
     if not work.mark.exists():
-        return pixels, valid
-    work.image.write_block(index, pixels, valid)
+        return pixels, labels.valid
+    work.image.write_block(index, pixels, labels.valid)
     return None

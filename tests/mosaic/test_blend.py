@@ -21,7 +21,7 @@ from geosynth.models.field import style_field
 from geosynth.mosaic.blend import BlendPainter, weights
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.image import painter_for
-from geosynth.mosaic.painter import Painter
+from geosynth.mosaic.painter import LabelledWindow, Painter
 from geosynth.mosaic.style import style_length_pixels
 from rasters import NORTH_UP, UTM_18N, draw_labels, pixels_of
 from strategies import few, windows
@@ -58,9 +58,14 @@ def test_a_window_of_a_linear_start_has_the_style_of_its_middle(
     torch.testing.assert_close(painter.latent(*first, painter.size, painter.size)[0], field[0, :, row, column])
 
 
+def in_raster(window: Window) -> Window:
+    """A window at absolute positions in pixels of the raster."""
+    return window.shift(-ORIGIN[0], -ORIGIN[1])
+
+
 def with_windows(painter: BlendPainter, paint: Callable[[Window], Tensor]) -> BlendPainter:
     """The same painter with another network."""
-    painter.run = lambda cells, *inputs: torch.stack([paint(cell.window) for cell in cells])  # type: ignore[method-assign]
+    painter.run = lambda cells, *inputs: torch.stack([paint(in_raster(cell.window)) for cell in cells])  # type: ignore[method-assign]
     return painter
 
 
@@ -68,13 +73,17 @@ ORIGIN = (-1_000_003, 77)
 BLOCKS = st.integers(20, 300)
 
 
+def of_one_class(painter: Painter, window: Window, index: int = 0) -> LabelledWindow:
+    context = painter.context(window)
+    indices = np.full((context.height, context.width), index, np.uint8)
+    return LabelledWindow(window, context, indices, np.ones((window.height, window.width), bool))
+
+
 def join(painter: Painter, height: int, width: int, block_size: int) -> np.ndarray:
     """A raster of one class, block by block."""
     image = np.zeros((4, height, width), dtype=np.uint8)
     for block in reversed(BlockPlan(height, width, ORIGIN, block_size)):
-        context = painter.context(block, ORIGIN)
-        indices = np.zeros((context.height, context.width), np.uint8)
-        image[:, *block.slices] = painter.paint(indices, context, block, ORIGIN)
+        image[:, *block.slices] = painter.paint(of_one_class(painter, block.shift(*ORIGIN)))
     return image
 
 
@@ -107,7 +116,8 @@ def test_windows_are_those_of_an_absolute_lattice_that_reach_into_the_block(
     size, step = painter.size, 64 - overlap
     lattice = [range(-1024 // step * step - first, 1024 - first, step) for first in origin]
     every = (Window(row, column, size, size) for row in lattice[0] for column in lattice[1])
-    assert painter.cells(window, origin) == [one for one in every if one.intersection(window)]
+    expected = [one.shift(*origin) for one in every if one.intersection(window)]
+    assert painter.cells(window.shift(*origin)) == expected
 
 
 def test_values_are_rounded_not_truncated_and_clipped(linear_model: GeneratorModel) -> None:
@@ -167,15 +177,12 @@ def test_windows_across_block_edges_are_painted_once(linear_model: GeneratorMode
 
     painter.generator = count  # type: ignore[assignment]
     join(painter, 200, 200, 100)
-    assert len(painted) == len(painter.cells(Window(0, 0, 200, 200), ORIGIN))
+    assert len(painted) == len(painter.cells(Window(*ORIGIN, 200, 200)))
 
 
 def test_windows_of_other_labels_are_not_taken_for_those_painted_before(linear_model: GeneratorModel) -> None:
     painter = painter_of(linear_model)
-    block, other = Window(0, 0, 70, 70), np.full
-    context = painter.context(block, ORIGIN)
-    shape = (context.height, context.width)
-    images = [painter.paint(other(shape, code, np.uint8), context, block, ORIGIN) for code in (0, 3, 0)]
+    images = [painter.paint(of_one_class(painter, Window(*ORIGIN, 70, 70), index)) for index in (0, 3, 0)]
     assert not np.array_equal(images[0], images[1])
     np.testing.assert_array_equal(images[0], images[2])
 

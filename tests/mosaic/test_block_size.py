@@ -130,5 +130,5 @@ def test_what_is_needed_is_that_of_the_largest_block(
         around = cell + 2 * painter.margin
         with hook:
             labels, ways = np.zeros((around, around), np.uint8), np.zeros((0, 2, around // 8, around // 8), np.int8)
-            painter.run([Cell(Window(0, 0, cell, cell), block, labels, ways)], (0, 0))
+            painter.run([Cell(Window(0, 0, cell, cell), block, labels, ways)])
         assert (on_cpu - rest + painted.nbytes) / sizes._NETWORK_COPIES == pytest.approx(max(maps), rel=0.01)

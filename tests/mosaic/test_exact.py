@@ -30,8 +30,8 @@ from geosynth.models.look_field import look_field
 from geosynth.models.regions import ways_to_middles
 from geosynth.mosaic import pipeline
 from geosynth.mosaic.generate import generate
-from geosynth.mosaic.painter import CELL, Painter, paint_plan, sliver
-from geosynth.mosaic.pipeline import paint_blocks, paint_missing
+from geosynth.mosaic.painter import CELL, LabelledWindow, Painter, paint_plan, sliver
+from geosynth.mosaic.pipeline import paint_blocks, paint_missing, read_around
 from geosynth.parallel import one_behind
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.unfinished_image import UnfinishedImage
@@ -88,8 +88,7 @@ def test_any_window_is_the_crop_of_the_whole(
     origin = absolute_origin(source.geobox)
 
     def paint(window: Window) -> np.ndarray:
-        context = painter.context(window, origin)
-        return painter.paint(source.read(context)[0], context, window, origin)
+        return painter.paint(read_around(painter, source, window, origin))
 
     whole = paint(Window(0, 0, 600, 640))
     for window in (Window(0, 0, 33, 47), Window(311, 200, 150, 301), Window(599, 639, 1, 1), Window(100, 0, 77, 640)):
@@ -127,12 +126,11 @@ def test_the_number_of_threads_changes_nothing(write_raster: Write, tiny_model: 
     source = LabelRaster(write_raster(draw_labels(300, 300)), tiny_model.card.legend)
     painter = Painter(tiny_model, GenerateSettings(precision="bf16"), style_length=300)
     window, origin = Window(0, 0, 300, 300), absolute_origin(source.geobox)
-    context = painter.context(window, origin)
     before, images = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            images.append(painter.paint(source.read(context)[0], context, window, origin))
+            images.append(painter.paint(read_around(painter, source, window, origin)))
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(images[0], images[1])
@@ -215,8 +213,8 @@ def test_blocks_and_cells_without_data_never_reach_the_network(
         with image.open({}):
             assert sorted(paint_blocks(painter, source, image, range(len(plan)))) == list(range(len(plan)))
             assert image.read(Window(0, 0, 1300, 1300))[1].sum() == 400
-    wanted = Window(700, 20, 20, 20)
-    cells = [cell for cell in painter.cells(Window(0, 0, 1300, 1300), origin) if cell.intersection(wanted)]
+    wanted = Window(700, 20, 20, 20).shift(*origin)
+    cells = [cell for cell in painter.cells(Window(*origin, 1300, 1300)) if cell.intersection(wanted)]
     assert sorted(seen) == sorted(2 * cells)
     assert len(cells) <= 4
 
@@ -234,7 +232,7 @@ def test_cells_are_cut_along_the_lattice(
     painter = Painter(tiny_model, GenerateSettings(), style_length=0)
     painter.on_cpu = on_cpu
     step, least = (painter.network.stride, sliver(CELL)) if on_cpu else (CELL, 0)
-    cells = painter.cells(window, origin)
+    cells = [cell.shift(-origin[0], -origin[1]) for cell in painter.cells(window.shift(*origin))]
     rows = sorted({(cell.row, cell.bottom) for cell in cells})
     columns = sorted({(cell.column, cell.right) for cell in cells})
     assert [(cell.row, cell.bottom, cell.column, cell.right) for cell in cells] == [
@@ -281,8 +279,9 @@ def test_float32_is_not_tf32(
     run = painter.run
     monkeypatch.setattr(painter, "run", lambda *cells: seen.append(torch.backends.cudnn.allow_tf32) or run(*cells))
     window = Window(0, 0, 64, 64)
-    context = painter.context(window, (0, 0))
-    painter.paint(np.zeros((context.height, context.width), np.uint8), context, window, (0, 0))
+    context = painter.context(window)
+    indices = np.zeros((context.height, context.width), np.uint8)
+    painter.paint(LabelledWindow(window, context, indices, np.ones((64, 64), bool)))
     assert seen == [expected]
     assert torch.backends.cudnn.allow_tf32, "as it was before"
 
@@ -301,15 +300,15 @@ def test_blocks_are_made_one_ahead_of_each_other(
             drawn.append(index)
             yield index
 
-    def labelled_cells(indices: Any, context: Any, window: Window, origin: Any, valid: Any) -> list[Window]:
-        is_first = window.row == 0  # the caller would wait for it anyway
+    def labelled_cells(labels: LabelledWindow) -> list[Window]:
+        is_first = labels.window.row == 0  # the caller would wait for it anyway
         assert (threading.current_thread() is threading.main_thread()) == is_first
-        assert (indices.shape, context, origin) == ((1, 1), window, (0, 0))
-        return [window] if valid.all() else []
+        assert (labels.indices.shape, labels.context) == ((1, 1), labels.window)
+        return [labels.window] if labels.valid.all() else []
 
-    def begin(cells: Any, window: Window, origin: Any, submit: Any) -> Any:
+    def begin(cells: Any, window: Window, submit: Any) -> Any:
         events.append(("begun", window.row, len(drawn)))
-        assert (cells, origin) == ([window], (0, 0))
+        assert cells == [window]
         return lambda: events.append(("fetched", window.row)) or window.row
 
     def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
@@ -320,7 +319,7 @@ def test_blocks_are_made_one_ahead_of_each_other(
         helpers=1 if on_cpu else 4,
         begin=begin,
         labelled_cells=labelled_cells,
-        context=lambda window, origin: window,
+        context=lambda window: window,
         computing=contextlib.nullcontext,
     )
     image: Any = SimpleNamespace(
@@ -452,18 +451,18 @@ def test_cells_know_the_regions_around_them(told_model: GeneratorModel, monkeypa
     """As if each had been read alone; and tell the network's styles of them."""
     monkeypatch.setattr("geosynth.mosaic.painter.CELL", 128)
     painter = Painter(told_model, GenerateSettings(precision="fp32"), 40)
-    window, origin = Window(5, 7, 200, 300), (1003, -517)
-    context = painter.context(window, origin)
+    window = Window(1008, -510, 200, 300)
+    context = painter.context(window)
     labels = (draw_labels(context.height, context.width) - 1).astype(np.uint8)
     given: list[torch.Tensor] = []
     inputs = painter.inputs
     monkeypatch.setattr(painter, "inputs", lambda *values: given.append(values[-1]) or inputs(*values))
-    cells = list(painter.labelled_cells(labels, context, window, origin))
+    cells = painter.labelled_cells(LabelledWindow(window, context, labels, np.ones((200, 300), bool)))
     assert len(cells) > 4
     for cell in cells:
         around = cell.window.buffer(painter.margin + REGION_SIDE)
         np.testing.assert_array_equal(cell.ways, ways_to_middles(labels[around.slices_in(context)], (4,)))
-        painter.run([cell], origin)
+        painter.run([cell])
         np.testing.assert_array_equal(given[-1][0], cell.ways)
         inner = cell.ways[..., painter.margin // 8 : -painter.margin // 8, painter.margin // 8 : -painter.margin // 8]
         assert inner.any()
@@ -475,19 +474,20 @@ def test_cells_join_to_what_one_cell_shows(
 ) -> None:
     """And those without wanted pixels stay empty."""
     painter = Painter(told_model if told else tiny_model, GenerateSettings(precision="fp32", seed=3), 40)
-    window, origin = Window(5, 7, 120, 200), (11, -300)
-    context = painter.context(window, origin)
+    window = Window(16, -293, 120, 200)
+    context = painter.context(window)
     labels = (draw_labels(context.height, context.width) - 1).astype(np.uint8)
-    whole = painter.paint(labels, context, window, origin)
+    everywhere = LabelledWindow(window, context, labels, np.ones((120, 200), bool))
+    whole = painter.paint(everywhere)
     assert whole.std() > 5
     monkeypatch.setattr("geosynth.mosaic.painter.CELL", 64)
-    assert len(painter.cells(window, origin)) > 4
-    assert painter.context(window, origin) == context
-    assert_nearly_equal(painter.paint(labels, context, window, origin), whole)
+    assert len(painter.cells(window)) > 4
+    assert painter.context(window) == context
+    assert_nearly_equal(painter.paint(everywhere), whole)
     valid = np.zeros((120, 200), bool)
     valid[50, 60] = True
-    part = painter.paint(labels, context, window, origin, valid)
-    cells = [cell.shift(-5, -7) for cell, _ in painter.wanted(window, origin, valid)]
+    part = painter.paint(everywhere._replace(valid=valid))
+    cells = [cell.shift(-16, 293) for cell, _ in painter.wanted(window, valid)]
     assert [cell.intersection(Window(50, 60, 1, 1)) is not None for cell in cells] == [True]
     shown = np.zeros_like(valid)
     shown[max(cells[0].row, 0) : cells[0].bottom, max(cells[0].column, 0) : cells[0].right] = True

@@ -19,7 +19,7 @@ import geosynth
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError, DataError, GridError, LegendError
-from geosynth.mosaic.painter import Painter
+from geosynth.mosaic.painter import LabelledWindow, Painter
 from geosynth.mosaic.portable import PortablePainter
 from geosynth.raster.mark import MARK, read_mark
 from rasters import NORTH_UP, draw_labels, pixels_of, write_class_table
@@ -34,9 +34,9 @@ def painted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     windows: list[object] = []
     paint = Painter.paint
 
-    def count(self: Painter, indices: np.ndarray, context: object, window: object, *others: object) -> object:
-        windows.append(window)
-        return paint(self, indices, context, window, *others)
+    def count(self: Painter, labels: LabelledWindow) -> object:
+        windows.append(labels.window)
+        return paint(self, labels)
 
     monkeypatch.setattr(Painter, "paint", count)
     return windows

@@ -25,6 +25,7 @@ from geosynth.models.looks import without_holes
 from geosynth.mosaic import looks
 from geosynth.mosaic.looks import look_from_images
 from geosynth.mosaic.painter import Painter
+from geosynth.mosaic.pipeline import read_around
 from geosynth.mosaic.portable import PortablePainter
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.raster_file import open_raster
@@ -68,8 +69,7 @@ def test_any_window_is_the_crop_of_the_whole(write_raster: Write, told_model: Ge
     origin = absolute_origin(source.geobox)
 
     def paint(window: Window, by: Any = painter) -> np.ndarray:
-        context = painter.context(window, origin)
-        return np.asarray(by.paint(source.read(context)[0], context, window, origin))
+        return np.asarray(by.paint(read_around(painter, source, window, origin)))
 
     whole = paint(Window(0, 0, 560, 600))
     for window in (Window(0, 0, 33, 47), Window(311, 200, 150, 301), Window(100, 0, 77, 600)):

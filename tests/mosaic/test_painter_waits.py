@@ -26,7 +26,7 @@ from geosynth.models.looks import Look, style_size
 from geosynth.models.modulation import SpadeModulation
 from geosynth.mosaic import painter as painter_module
 from geosynth.mosaic.blend import BlendPainter
-from geosynth.mosaic.painter import CELL, Painter
+from geosynth.mosaic.painter import CELL, LabelledWindow, Painter
 
 SMALL = {"num_classes": 6, "num_bands": 4, "base_width": 4, "max_multiple": 2, "hidden_channels": 4, "depth": "less"}
 TOLD = {"latent_size": 0, "style_lengths": (24,) * 6}
@@ -128,7 +128,7 @@ def test_cells_of_a_gpu_go_together(monkeypatch):
     painter.on_cpu = False
     sizes = []
 
-    def run(cells, origin):
+    def run(cells):
         sizes.append(len(cells))
         places = [cell.window.row + cell.window.column for cell in cells]
         return torch.stack([torch.full((4, CELL, CELL), place, dtype=torch.int16) for place in places])
@@ -138,9 +138,9 @@ def test_cells_of_a_gpu_go_together(monkeypatch):
     monkeypatch.setattr(painter, "_mark", lambda: lambda: None)
     monkeypatch.setattr(painter, "blank", lambda window: np.zeros((4, window.height, window.width), np.int16))
     window = Window(0, 0, 2 * CELL, 3 * CELL)
-    context = painter.context(window, (0, 0))
+    context = painter.context(window)
     indices = np.zeros((context.height, context.width), np.uint8)
-    pixels = painter.paint(indices, context, window, (0, 0))
+    pixels = painter.paint(LabelledWindow(window, context, indices, np.ones((2 * CELL, 3 * CELL), bool)))
     assert sizes == [4, 2]
     assert pixels[0, ::CELL, ::CELL].tolist() == [[0, 512, 1024], [512, 1024, 1536]]
 
@@ -163,6 +163,6 @@ def test_while_a_gpu_paints_it_is_the_current_one(monkeypatch):
     painter = painter_of("neither", "fp32")
     painter.device, painter.on_cpu = "cuda:1", False
     monkeypatch.setattr(painter, "_begun", lambda *arguments: seen.append(("work", *current)) or (lambda: "pixels"))
-    assert painter.begin([], Window(0, 0, 8, 8), (0, 0))() == "pixels"
+    assert painter.begin([], Window(0, 0, 8, 8))() == "pixels"
     assert seen == [("work", "cuda:1"), ("event", "cuda:1")]
     assert current == ["cuda:0"]

@@ -24,7 +24,8 @@ from geosynth.errors import CheckpointError, ClusterError
 from geosynth.grid import Window
 from geosynth.mosaic import inputs, portable
 from geosynth.mosaic.blend import BlendPainter as Blend
-from geosynth.mosaic.painter import Painter, paint_plan
+from geosynth.mosaic.painter import LabelledWindow, Painter, paint_plan
+from geosynth.mosaic.pipeline import read_around
 from geosynth.mosaic.portable import PortablePainter, paint_on_cluster, settle_precision
 from geosynth.mosaic.style import style_digest
 from geosynth.raster.label_legend import choose_legend
@@ -63,11 +64,9 @@ class Work:
 
     def block(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """What this process paints of it: (bands, height, width), and where there is data."""
-        window, origin = self.image.plan[index], self.image.plan.origin
-        context = self.painter.context(window, origin)
-        indices, has_class = self.source.read(context)
-        valid = has_class[window.slices_in(context)]
-        return self.painter.paint(indices, context, window, origin) * valid, valid
+        labels = read_around(self.painter, self.source, self.image.plan[index], self.image.plan.origin)
+        everywhere = labels._replace(valid=np.ones_like(labels.valid))
+        return self.painter.paint(everywhere) * labels.valid, labels.valid
 
 
 @pytest.fixture
@@ -157,8 +156,7 @@ def test_a_painter_that_travelled_is_the_same(told_model: GeneratorModel, tiny_m
         assert (other.painter.settings, other.painter.style_length) == (SETTINGS, 40)
         assert style_digest(other.painter.style) == style_digest(style)
         assert tokenize(other) == tokenize(one) != tokenize(PortablePainter(kind(model, SETTINGS, 41, style)))
-        window, origin = Window(3, 4, 20, 30), (7, 9)
-        assert one.painter.context(window, origin) == other.painter.context(window, origin)
+        assert one.painter.context(Window(10, 13, 20, 30)) == other.painter.context(Window(10, 13, 20, 30))
 
 
 def test_memory_is_kept_from_the_first_window_on_until_the_painter_goes(
@@ -174,10 +172,11 @@ def test_memory_is_kept_from_the_first_window_on_until_the_painter_goes(
 
     monkeypatch.setattr(portable, "keep_freed_memory", keep)
     portable_one, window = PortablePainter(work.painter), Window(0, 0, 8, 8)
-    context = work.painter.context(window, (0, 0))
+    context = work.painter.context(window)
+    indices = np.zeros((context.height, context.width), np.uint8)
     assert not told
     for _ in range(2):
-        portable_one.paint(np.zeros((context.height, context.width), dtype=np.uint8), context, window, (0, 0))
+        portable_one.paint(LabelledWindow(window, context, indices, np.ones((8, 8), bool)))
         assert told == ["kept"]
     del portable_one
     gc.collect()

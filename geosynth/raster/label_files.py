@@ -1,4 +1,4 @@
-"""Label files: opening what a user passes as labels, finding the legend that reads it, writing label rasters."""
+"""Label files: opening what a user passes as labels, and what the files say of themselves."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geosynth.errors import RasterError, first_of
-from geosynth.raster.class_table import (
-    ClassTable,
-    read_class_table,
-)
+from geosynth.raster.class_table import ClassTable, read_class_table
 from geosynth.raster.colours import ColourLabels
 from geosynth.raster.drivers import RASTER_SUFFIXES
 from geosynth.raster.mosaic import TileInMosaic, TileMosaic

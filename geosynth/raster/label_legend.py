@@ -10,10 +10,7 @@ from typing import Literal
 
 from geosynth.errors import LegendError, first_of
 from geosynth.legend import Legend, plain
-from geosynth.raster.class_table import (
-    ClassTable,
-    legend_of_table,
-)
+from geosynth.raster.class_table import ClassTable, legend_of_table
 from geosynth.raster.label_files import class_table_of, holds_colours
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster

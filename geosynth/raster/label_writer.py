@@ -14,9 +14,7 @@ from geosynth.errors import OutputError
 from geosynth.files import refuse_folder, refuse_inputs
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices, Legend
-from geosynth.raster.class_table import (
-    write_attribute_table,
-)
+from geosynth.raster.class_table import write_attribute_table
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.read import Mask
 from geosynth.unfinished import UnfinishedWork, check_place

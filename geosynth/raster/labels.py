@@ -112,14 +112,21 @@ class LabelRaster:
             if isinstance(self.legend, ColourLegend) and self.unknown == "error" and len(counts) > MOST_UNKNOWN_COLOURS:
                 self.legend.check_is_mask(counts, self.name)
             progress(done, len(plan))
-        if isinstance(self.raster, TileInMosaic):
-            around = self.raster.place.buffer(_SURROUNDINGS).overlap(self.raster.mosaic.window)
-            for part in around.pieces(SCAN_BLOCK):
-                codes, valid = self.raster.mosaic.read(part)
-                digest.update(np.where(valid, codes, codes.dtype.type(self.raster.mosaic.nodata or 0)).tobytes())
+        around, place = self._around
+        if around is not self.raster:
+            for part in place.buffer(_SURROUNDINGS).overlap(around.window).pieces(SCAN_BLOCK):
+                codes, valid = around.read(part)
+                digest.update(np.where(valid, codes, codes.dtype.type(around.nodata or 0)).tobytes())
                 digest.update(np.packbits(valid).tobytes())
         self._check(counts)
         return Survey(counts, digest.hexdigest())
+
+    @property
+    def _around(self) -> tuple[Raster, Window]:
+        """The raster that continues this one beyond its edges (itself, unless it is a tile), and its place there."""
+        if isinstance(self.raster, TileInMosaic):
+            return self.raster.mosaic, self.raster.place
+        return self.raster, self.raster.window
 
     def surveyed(self) -> Sequence[Window]:
         """The windows that `survey` reads, in its order; together they are the whole raster."""
@@ -179,9 +186,8 @@ class LabelRaster:
         own = window.intersection(self.raster.window)
         if own is None:
             raise GridError(f"{self.raster.path}: {window} lie outside it")
-        around, place = self.raster, window
-        if isinstance(self.raster, TileInMosaic):
-            around, place = self.raster.mosaic, window.shift(self.raster.place.row, self.raster.place.column)
+        around, tile = self._around
+        place = window.shift(tile.row, tile.column)
         inside = needed_around(place).overlap(around.window)
         codes, valid = _read_codes(around, inside)
         indices, labelled = to_indices(codes, valid, inside, place, self.legend)

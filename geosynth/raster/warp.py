@@ -22,10 +22,10 @@ from rasterio.errors import RasterioError
 
 from geosynth.errors import GridError, RasterError, SettingsError, one_line
 from geosynth.grid import Window, ground_sampling_distance
-from geosynth.grid.crs import crs_in_short, metres_per_unit, same_crs
+from geosynth.grid.crs import metres_per_unit, same_crs
 from geosynth.grid.lengths import meant, pixel_sides
-from geosynth.raster.drivers import GDAL_ERRORS
 from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside
+from geosynth.raster.reprojection import ROUNDING, grid_points, pixels_on
 
 Resampling = Literal["nearest", "mode"]
 
@@ -35,10 +35,8 @@ LABEL_METHODS = {"nearest": 1, "mode": 1}
 _RADIUS = {**IMAGE_METHODS, **LABEL_METHODS}
 
 _MAX_SOURCE = 2048  # pixels; side of what is read at once
-_POINTS = 33  # along a side, to follow the curve that it is in the other CRS
 _SORTED = 1 << 20  # pixels sorted at once
 _SLIVER = 0.01  # of a pixel; rounding in files adds up to this, so no row of pixels is made for less
-_TOLERANCE = 1e-6  # of a pixel; positions this near to a pixel's edge count as on it
 _NO_CRS = "EPSG:3857"  # an arbitrary CRS for two grids in pixel coordinates
 
 
@@ -129,7 +127,7 @@ def resample_labels(source: Raster, gsd: float, how: Resampling = "mode") -> Ras
             " projected CRS first (rio warp FILE NEW --dst-crs EPSG:CODE)"
         )
     sides = pixel_sides(t)
-    if math.isclose(metres, gsd, rel_tol=_TOLERANCE) and math.isclose(*sides, rel_tol=_TOLERANCE):
+    if math.isclose(metres, gsd, rel_tol=ROUNDING) and math.isclose(*sides, rel_tol=ROUNDING):
         return source
     size = meant(gsd / metres_per_unit(source.geobox.crs))  # in units of the CRS
     along, down = (t.a / sides[0] * size, t.d / sides[0] * size), (t.b / sides[1] * size, t.e / sides[1] * size)
@@ -149,7 +147,7 @@ def resample_labels(source: Raster, gsd: float, how: Resampling = "mode") -> Ras
 class _Axis(NamedTuple):
     """The new grid along one axis, in source pixels: edge of its first pixel, pixel size, and the source's length.
 
-    Positions are rounded in the same way for any window: those within `_TOLERANCE` of a source pixel's edge are on it.
+    Positions are rounded in the same way for any window: those within `ROUNDING` of a source pixel's edge are on it.
     """
 
     start: float
@@ -160,12 +158,12 @@ class _Axis(NamedTuple):
         """Edges of the new pixels `first` to `stop - 1`, clipped to the source, (stop - first + 1,)."""
         edges = self.start + np.arange(first, stop + 1) * self.size
         whole = np.round(edges)
-        return np.where(np.abs(edges - whole) < _TOLERANCE, whole, edges).clip(0, self.length)
+        return np.where(np.abs(edges - whole) < ROUNDING, whole, edges).clip(0, self.length)
 
     def nearest(self, first: int, stop: int) -> tuple[npt.NDArray[np.int64], Mask]:
         """The source pixel at the centre of each new pixel, else the nearest one; and where there is one."""
         centres = self.start + (np.arange(first, stop) + 0.5) * self.size
-        below = np.floor(centres + _TOLERANCE).astype(np.int64)
+        below = np.floor(centres + ROUNDING).astype(np.int64)
         return below.clip(0, self.length - 1), (below >= 0) & (below < self.length)
 
     def below(self, first: int, stop: int) -> tuple[int, int]:
@@ -180,7 +178,7 @@ def _parallel_axes(source: GeoBox, target: GeoBox) -> tuple[_Axis, _Axis] | None
         return None
     shift = ~source.affine @ target.affine
     drift = max(abs(shift.b), abs(shift.d)) * max(target.shape)  # in pixels, over the whole raster
-    if drift > _TOLERANCE or shift.a <= 0 or shift.e <= 0:
+    if drift > ROUNDING or shift.a <= 0 or shift.e <= 0:
         return None
     return _Axis(shift.f, shift.e, source.shape.y), _Axis(shift.c, shift.a, source.shape.x)
 
@@ -207,7 +205,7 @@ class _OnAxes:
         across = self._rows.edges(window.row, window.bottom) - below.row
         along = self._columns.edges(window.column, window.right) - below.column
         modes = np.stack([_modes(band, valid, across, along) for band in values])
-        return modes, _areas(valid, across, along) > _TOLERANCE
+        return modes, _areas(valid, across, along) > ROUNDING
 
 
 def _modes(values: Array, valid: Mask, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]) -> Array:
@@ -229,8 +227,8 @@ def _modes(values: Array, valid: Mask, rows: npt.NDArray[np.float64], columns: n
         total[1:] -= np.maximum.accumulate(np.where(is_last, total, 0), axis=0)[:-1]
         area = np.where(is_last, total, 0)
         largest = area.max(axis=0)
-        first = np.argmax(area >= largest - _TOLERANCE, axis=0)
-        modes[strip] = np.where(largest > _TOLERANCE, np.take_along_axis(below, first[np.newaxis], 0)[0], 0)
+        first = np.argmax(area >= largest - ROUNDING, axis=0)
+        modes[strip] = np.where(largest > ROUNDING, np.take_along_axis(below, first[np.newaxis], 0)[0], 0)
     return modes
 
 
@@ -283,7 +281,7 @@ class _Warper:
 
     def below(self, window: Window) -> Window | None:
         """The window of the source that a window needs; None if there is none."""
-        columns, rows = _grid_points(window)
+        columns, rows = grid_points(window)
         x, y = pixels_on(self._source.geobox, self._geobox, columns, rows, self._to_source)
         found = np.isfinite(x) & np.isfinite(y)
         if not found.any():
@@ -338,58 +336,6 @@ class _Warper:
             "dst_crs": str(self._geobox.crs),
             "src_crs": str(self._source.geobox.crs),
         }
-
-
-def cover(lattice: GeoBox, inner: GeoBox, name: str) -> Window:
-    """The window of `lattice`, continued beyond its edges, that covers `inner`.
-
-    Raises:
-        GridError: if `inner` cannot be located in the CRS of `lattice`; it names `name`.
-    """
-    columns, rows = _grid_points(Window(0, 0, *inner.shape))
-    x, y = pixels_on(lattice, inner, columns, rows)
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise GridError(f"{name}: has no place in the CRS {crs_in_short(lattice.crs)}; choose another one")
-    left, top = math.floor(np.min(x) + _TOLERANCE), math.floor(np.min(y) + _TOLERANCE)
-    right, bottom = math.ceil(np.max(x) - _TOLERANCE), math.ceil(np.max(y) - _TOLERANCE)
-    return Window(top, left, max(1, bottom - top), max(1, right - left))
-
-
-def pixels_on(
-    target: GeoBox,
-    source: GeoBox,
-    columns: npt.NDArray[np.floating[Any]],
-    rows: npt.NDArray[np.floating[Any]],
-    shift: Affine | None = None,
-) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.floating[Any]]]:
-    """Pixel coordinates (x, y) on `target` from pixel coordinates on `source`; not finite where there are none.
-
-    Args:
-        target: the grid of the result.
-        source: the grid of the coordinates.
-        columns: (n,).
-        rows: (n,).
-        shift: transform from source to target pixels, if it is known already.
-    """
-    if shift is None and same_crs(source.crs, target.crs):
-        shift = ~target.affine @ source.affine
-    if shift is not None:
-        x, y = shift @ (columns, rows)
-        return np.asarray(x), np.asarray(y)
-    places = [np.asarray(axis).tolist() for axis in source.affine @ (columns, rows)]
-    try:
-        moved = rasterio.warp.transform(str(source.crs), str(target.crs), *places)
-    except GDAL_ERRORS:  # a local CRS, or one of another planet, cannot be transformed to others
-        moved = np.full((2, len(columns)), np.nan)
-    x, y = ~target.affine @ (np.asarray(moved[0]), np.asarray(moved[1]))
-    return np.asarray(x), np.asarray(y)
-
-
-def _grid_points(window: Window) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.floating[Any]]]:
-    columns = np.linspace(window.column, window.right, _POINTS)
-    rows = np.linspace(window.row, window.bottom, _POINTS)
-    x, y = np.meshgrid(columns, rows)
-    return x.ravel(), y.ravel()
 
 
 def _clean(value: float, tolerance: float) -> float:

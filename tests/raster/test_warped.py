@@ -20,7 +20,8 @@ from geosynth.errors import GridError
 from geosynth.grid import TilePlan, Window
 from geosynth.raster import warp as warped
 from geosynth.raster.raster_file import RasterFile, open_raster
-from geosynth.raster.warp import IMAGE_METHODS, WarpedRaster, _Warper, cover
+from geosynth.raster.reprojection import cover
+from geosynth.raster.warp import IMAGE_METHODS, WarpedRaster, _Warper
 from rasters import SITE, UTM, UTM_18N, ArrayRaster, north_up, random_codes, random_image, write_raster
 
 SOURCE = (60, 50)

@@ -19,8 +19,8 @@ from geosynth.grid import SpatialSplit, Window, buffer_pixels, crop, parse_dista
 from geosynth.grid.groups import blocks_over, touching_groups
 from geosynth.grid.split import SHARES, part_neighbours
 from geosynth.progress import Progress, silent
+from geosynth.raster.reprojection import cover
 from geosynth.raster.stores.source import PatchSource
-from geosynth.raster.warp import cover
 
 Folds = Sequence[Sequence[str | None]]
 """The folds of each source's scenes; None for no fold."""

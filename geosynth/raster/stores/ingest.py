@@ -23,6 +23,7 @@ from geosynth.raster.label_files import class_table_of
 from geosynth.raster.label_legend import FROM_RASTER, Verdict, choose_legend, compare_colours, warn_of_colours
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, bounded_cache
+from geosynth.raster.reprojection import cover
 from geosynth.raster.stores.copy import copy_sources
 from geosynth.raster.stores.folds import Folds, SplitRule
 from geosynth.raster.stores.in_place import InPlace, Per, files_of, open_scenes
@@ -30,7 +31,7 @@ from geosynth.raster.stores.items import Item, Paths, list_items
 from geosynth.raster.stores.layout import shard_edge
 from geosynth.raster.stores.pairs import LegendOf, TargetGrid
 from geosynth.raster.stores.store import Store, check_store_output, open_stores
-from geosynth.raster.warp import WarpedRaster, cover, unwarped
+from geosynth.raster.warp import WarpedRaster, unwarped
 from geosynth.unfinished import UnfinishedWork
 
 if TYPE_CHECKING:

@@ -27,8 +27,9 @@ from geosynth.raster.label_files import open_label_file
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.one_hot import LabelsOfFile
 from geosynth.raster.read import Raster, check_grid
+from geosynth.raster.reprojection import cover, pixels_on
 from geosynth.raster.stores.items import Item
-from geosynth.raster.warp import IMAGE_METHODS, LABEL_METHODS, WarpedRaster, cover, pixels_on
+from geosynth.raster.warp import IMAGE_METHODS, LABEL_METHODS, WarpedRaster
 
 _LOG = logging.getLogger(__name__)
 _APART = 4096  # pixels at least between images that lie apart: more than any buffer

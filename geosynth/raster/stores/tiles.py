@@ -19,9 +19,9 @@ from geosynth.grid.crs import same_crs
 from geosynth.grid.groups import touching_groups
 from geosynth.grid.window import Edge
 from geosynth.progress import Progress, silent
+from geosynth.raster.reprojection import cover
 from geosynth.raster.stores.open import open_sources, open_store
 from geosynth.raster.stores.source import PatchSource, Scene
-from geosynth.raster.warp import cover
 
 
 def view_tiles(

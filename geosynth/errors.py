@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,6 +67,16 @@ class OutputError(GeosynthError, OSError):
 
 class ClusterError(GeosynthError, ConnectionError):
     """A Dask cluster does not answer, or loses its workers."""
+
+
+@contextmanager
+def settings_of(part: str) -> Iterator[None]:
+    """A context whose errors name a setting together with the part that it belongs to, as in "train.steps"."""
+    try:
+        yield
+    except SettingsError as error:
+        error.setting = part if error.setting is None else f"{part}.{error.setting}"
+        raise
 
 
 def one_line(error: BaseException) -> str:

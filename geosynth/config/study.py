@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from geosynth.config.base import Settings, read_yaml
 from geosynth.config.train import TrainSettings
 from geosynth.config.verbs import GenerateSettings, SegmentSettings, check_test_fold
-from geosynth.errors import SettingsError
+from geosynth.errors import SettingsError, settings_of
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -102,10 +102,8 @@ class StudySettings(Settings):
             else:
                 values[name] = value
         if isinstance(values.get("train"), dict):
-            try:
+            with settings_of("train"):
                 values["train"] = TrainSettings.over_preset(values["train"])
-            except SettingsError as error:
-                raise SettingsError(error.what, setting=".".join(filter(None, ("train", error.setting)))) from error
         return kinds[sweep].parse(values)
 
     @property

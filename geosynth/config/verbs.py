@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ByteSize, Field, model_validator
 
 from geosynth.config.base import Settings
+from geosynth.config.networks import GeneratorSettings
 from geosynth.errors import SettingsError
 
 
@@ -58,6 +59,17 @@ class GenerateSettings(Settings):
     """Whether to write a PNG beside the image."""
     stac: bool = False
     """Whether to write a STAC item beside the image."""
+
+    def mode(self, generator: GeneratorSettings) -> Literal["exact", "blend"]:
+        """How windows are joined for a generator, see `mosaic`.
+
+        Raises:
+            SettingsError: if an overlap is given for windows that do not overlap.
+        """
+        mode = self.mosaic or generator.mosaic
+        if mode == "exact":
+            self.refuse_idle("in an exact mosaic, whose windows do not overlap", "overlap")
+        return mode
 
 
 class EvaluateSettings(Settings):

@@ -50,13 +50,11 @@ def painter_for(
     """The painter for a grid, in the mode of the settings, else the model's default mode; see `Painter`.
 
     Raises:
-        SettingsError: if an overlap is given for windows that do not overlap; else as `Painter`.
+        SettingsError: see `GenerateSettings.mode` and `Painter`.
     """
     length = style_length_pixels(settings.style_length, geobox, model.card.settings)
-    mode = settings.mosaic or model.card.settings.mosaic
-    if mode == "exact":
-        settings.refuse_idle("in an exact mosaic, whose windows do not overlap", "overlap")
-    return (BlendPainter if mode == "blend" else Painter)(model, settings, length, style)
+    kind = BlendPainter if settings.mode(model.card.settings) == "blend" else Painter
+    return kind(model, settings, length, style)
 
 
 def blank_image(out: Path, painter: Painter, geobox: GeoBox) -> UnfinishedImage:

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geosynth.checkpoint import ModelCard
-from geosynth.config import AugmentSettings, DiversitySettings, ReplaceSettings, StudySettings, TransferSettings
+from geosynth.config import (
+    AugmentSettings,
+    DiversitySettings,
+    GeneratorSettings,
+    ReplaceSettings,
+    StudySettings,
+    TransferSettings,
+)
 from geosynth.config.study import EmphasisSettings
 from geosynth.download import model_path
-from geosynth.errors import DataError, SettingsError, counted
+from geosynth.errors import DataError, SettingsError, counted, settings_of
 from geosynth.files import check_output, refuse_inputs
 from geosynth.inputs import absolute, sha256_of
 from geosynth.models.state import weights_digest
@@ -195,11 +202,15 @@ def _check_transfer(store: Store, target: Store, settings: TransferSettings, fil
             f"{file}: its generator is not conditioned on looks, so it cannot paint in that of {target.path}"
         )
     if any("adapted" in arm for arm in settings.arms):
-        with_networks_of(settings.train.model_copy(update={"init": str(file)}))
+        with settings_of("train"):
+            with_networks_of(settings.train.model_copy(update={"init": str(file)}))
         check_fits([target], file, card.legend.names, card.bands)
 
 
-def _check_look(settings: StudySettings, painter: str, looks: Sequence[str]) -> None:
+def _check_generate(settings: StudySettings, painter: str, network: GeneratorSettings, looks: Sequence[str]) -> None:
+    """Refuse settings of images that a generator cannot paint, before it is trained or a twin is painted."""
+    with settings_of("generate"):
+        settings.generate.mode(network)
     look = settings.generate.look
     if look is not None and look not in looks:
         what = f"there is no look {look!r}; {painter} has {', '.join(looks) or 'none'}"
@@ -215,7 +226,7 @@ def _check_given(
     file = model_path(model)
     card = ModelCard.read(file)
     legend_for(card, file, store)
-    _check_look(settings, str(file), card.looks)
+    _check_generate(settings, str(file), card.settings, card.looks)
     given = GivenGenerator(path=str(file.absolute()), sha256=sha256_of(file))
     seen = _trained_on(target or store, settings, card)
     if isinstance(settings, TransferSettings):
@@ -230,8 +241,10 @@ def _check_own(store: Store, settings: StudySettings) -> str:
     if isinstance(settings, AugmentSettings) and settings.train.crop_size > settings.segment.tile_size:
         what = f"{settings.train.crop_size} px do not fit into the kept tiles of {settings.segment.tile_size} px"
         raise SettingsError(f"{what}; make one smaller or the other larger", setting="train.crop_size")
-    train = with_networks_of(settings.train)
-    _check_look(settings, "what the study trains", train.look_name if train.style_lengths else ())
+    with settings_of("train"):
+        train = with_networks_of(settings.train)
+        network = train.generator(store.legend.num_classes, len(store.band_names))
+    _check_generate(settings, "what the study trains", network, train.look_name if train.style_lengths else ())
     what = {
         ReplaceSettings: "one for each seed, on the whole train fold",
         AugmentSettings: "one for each seed and number of kept tiles, on exactly these tiles",

@@ -221,6 +221,10 @@ def in_look(name: str) -> ReplaceSettings:
     return REPLACE.model_copy(update={"generate": GenerateSettings(look=name)})
 
 
+def overlapping(pixels: int) -> ReplaceSettings:
+    return REPLACE.model_copy(update={"generate": GenerateSettings(overlap=pixels)})
+
+
 def from_weights(file) -> ReplaceSettings:
     return REPLACE.model_copy(update={"segment": REPLACE.segment.model_copy(update={"weights": str(file)})})
 
@@ -244,13 +248,13 @@ def test_bad_input_is_one_line_before_anything_is_done(study_store, tmp_path, ti
             going_on_from(tiny_model.path, base_width=2),
             None,
             SettingsError,
-            "base_width: the model .*, not 2; leave it out",
+            "^train.base_width: the model .*, not 2; leave it out",
         ),
         (
             going_on_from(tiny_model.path, learn="styles"),
             None,
             SettingsError,
-            "learn: needs a generator conditioned on looks",
+            "^train.learn: needs a generator conditioned on looks",
         ),
         (
             in_look("bleak"),
@@ -259,6 +263,7 @@ def test_bad_input_is_one_line_before_anything_is_done(study_store, tmp_path, ti
             "generate.look: there is no look 'bleak'; .* has dim, bright",
         ),
         (in_look("dim"), tiny_model.path, SettingsError, "generate.look: there is no look 'dim'; .* has none"),
+        *((overlapping(32), model, SettingsError, "^generate.overlap: no effect") for model in (None, tiny_model.path)),
         (in_look("dim"), None, SettingsError, "generate.look: there is no look 'dim'; .* has none"),
         (
             AUGMENT.model_copy(update={"segment": REPLACE.segment}),

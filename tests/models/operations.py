@@ -29,14 +29,22 @@ class Operation(NamedTuple):
     results: tuple[Any, ...]  # and of each that comes out
 
 
+class Launch(NamedTuple):
+    """Of a Triton kernel."""
+
+    name: str
+    arguments: tuple[Any, ...]
+    constants: dict[str, Any]
+
+
 class Record(TorchDispatchMode):
     """While it is entered, keeps all operations in `operations`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.operations: list[Operation] = []
-        self.kernels: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-        """How each Triton kernel was launched last."""
+        self.kernels: dict[tuple[Any, ...], Launch] = {}
+        """How each Triton kernel was launched, in each way for which it is compiled anew, sizes of blocks aside."""
         self.gpus: list[torch.device] = []
         """Whose kernels can be launched, the last one's."""
 
@@ -77,7 +85,9 @@ class Kernel:
             devices = {value.device for value in args if isinstance(value, Tensor)}
             assert devices == set(self.record.gpus[-1:])  # Triton starts it on the current one
             self.record.operations.append(Operation(self.name, False, _of(args), ()))
-            self.record.kernels[self.name] = args, constants
+            ways = [value for value in constants.values() if isinstance(value, bool)]
+            ones = [number for number, value in enumerate(args) if type(value) is int and value == 1]
+            self.record.kernels[self.name, *ways, *ones] = Launch(self.name, args, constants)
 
         return launch
 

@@ -1,5 +1,7 @@
 """A GPU is never waited for: the same operations whatever the labels, few of them, and features in 16 bits."""
 
+import re
+
 import pytest
 import torch
 from label_maps import label_map, randomise
@@ -81,10 +83,13 @@ def test_painting_is_few_operations_in_16_bits(settings, form, record):
 class Driver:
     """Of a GPU that there is not, as Triton asks for it."""
 
+    def __init__(self, capability):
+        self.capability = capability
+
     def get_current_target(self):
         from triton.backends.compiler import GPUTarget
 
-        return GPUTarget("cuda", 90, 32)
+        return GPUTarget("cuda", self.capability, 32)
 
     def get_current_device(self):
         return 99  # Triton keeps what it compiled for each device
@@ -105,11 +110,16 @@ class Pointer:
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 @pytest.mark.parametrize(
-    ("changes", "dtype"),
-    [({**TOLD, "base_width": 24}, torch.bfloat16), ({**BASE, "padding": "zeros"}, torch.float32)],
-    ids=["told", "zeros"],
+    ("changes", "dtype", "capability"),
+    [
+        ({**TOLD, "base_width": 24}, torch.bfloat16, 90),
+        ({**BASE, "padding": "zeros"}, torch.float32, 80),
+        (BASE, torch.float32, 75),  # which has no bfloat16
+        ({**TOLD, "style_lengths": (24, 24, 400, 16, 24, 96)}, torch.bfloat16, 100),
+    ],
+    ids=["told, H100", "zeros, A100", "T4", "told of several lengths, B200"],
 )
-def test_kernels_compile_for_a_gpu(changes, dtype, monkeypatch, record):
+def test_kernels_compile_for_a_gpu(changes, dtype, capability, monkeypatch, record):
     """As they are launched, to machine code, which asks for no GPU; the interpreter takes more than the compiler."""
     pytest.importorskip("triton")
     from triton.runtime.driver import driver
@@ -126,15 +136,17 @@ def test_kernels_compile_for_a_gpu(changes, dtype, monkeypatch, record):
         latent = torch.zeros(1, settings.latent_size) if settings.latent_size else None
         generator(torch.zeros((1, 64, 64), dtype=torch.uint8), latent, noise, 0, look_of(settings, 64, 64))
     monkeypatch.undo()
-    monkeypatch.setattr(driver, "_active", Driver())
-    assert len(record.kernels) == (6 if settings.style_lengths else 4)
+    monkeypatch.setattr(driver, "_active", Driver(capability))
+    assert len({launch.name for launch in record.kernels.values()}) == (6 if settings.style_lengths else 4)
+    modulations = [launch.constants for launch in record.kernels.values() if launch.name == "_modulate"]
+    assert {constants["NOISE"] for constants in modulations} == {True, False}
     whole = {**vars(kernels), **vars(field_kernels)}
-    for name, (arguments, constants) in record.kernels.items():
+    for name, arguments, constants in record.kernels.values():
         launched = [Pointer(value) if isinstance(value, torch.Tensor) else value for value in arguments]
         compiled = whole[name].warmup(*launched, grid=(1,), **constants).asm
         assert compiled["cubin"]
         if name == "_modulate":  # features are moved 16 bytes at a time, also where there are 24
-            assert "st.global.v4.b32" in compiled["ptx"]
+            assert re.search(r"st\.global(\.\w+)*\.v4\.b32", compiled["ptx"])
             assert "st.global.b" not in compiled["ptx"]
 
 

@@ -83,7 +83,10 @@ class SpadeStep:
             for name, (weights, rate) in rates.items()
             if weights
         ]
-        return torch.optim.Adam(groups, betas=settings.adam_betas, fused=True, capturable=replayed)
+        adam = torch.optim.Adam(groups, betas=settings.adam_betas, fused=True, capturable=replayed)
+        # The first steps are not recorded, of which torch would warn.
+        adam._warned_capturable_if_run_uncaptured = True
+        return adam
 
     def set_rates(self, progress: float) -> tuple[float, float]:
         """Set the learning rates for `progress` (0 to 1) of the training; returns the generator's and discriminator's.

@@ -2,9 +2,11 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from trainings import TINY, checkpoint_in, equal, start_and_break
+import torch
+from trainings import TINY, checkpoint_in, equal, ready, start_and_break
 
 from geosynth.training import step as step_module
 from geosynth.training.train import train
@@ -71,3 +73,15 @@ def test_so_is_one_that_is_interrupted_while_steps_are_replayed(store, tmp_path,
     found = train(store, tmp_path / "replayed", settings)
     assert [graph.replays for graph in graphs] == [2], "and the last three steps run as they are"
     assert found.read_bytes() == expected.read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(torch, "accelerator"), reason="torch before 2.6 asks another function for a GPU")
+@pytest.mark.filterwarnings("error:This instance was constructed with capturable:UserWarning")
+def test_torch_does_not_warn_that_the_first_steps_are_not_recorded(monkeypatch):
+    step = ready(TINY)
+    monkeypatch.setattr(step._replay, "enabled", True)
+    adam = step._build_adam()
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **options: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "current_stream", lambda: SimpleNamespace(is_capturing=lambda: False))
+    names = "_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"  # the latter before 2.10
+    next(getattr(adam, name) for name in names if hasattr(adam, name))()

@@ -16,7 +16,7 @@ from geosynth.errors import CheckpointError, DataError
 from geosynth.segmentation import segmenter as module
 from geosynth.segmentation.scores import Confusion
 from geosynth.segmentation.segmenter import load_segmenter, save_segmenter
-from geosynth.segmentation.unet import load_encoder_weights
+from geosynth.segmentation.unet import build_unet, check_takes, load_encoder_weights
 
 
 def random_images(count=3, height=64, width=64):
@@ -179,6 +179,16 @@ def test_weights_of_three_bands_serve_others(tmp_path, suffix, bands):
     grey = torch.rand(1, 1, 8, 8)
     expected = source.conv1(grey.expand(1, 3, 8, 8))
     torch.testing.assert_close(target.encoder.conv1(grey.expand(1, bands, 8, 8)), expected)
+    if bands >= 3:  # red, green and blue keep kernels of their own
+        torch.testing.assert_close(target.encoder.conv1.weight[:, :3], source.conv1.weight * 3 / bands)
+
+
+def test_trying_an_encoder_leaves_it_ready_to_be_trained():
+    unet = build_unet("resnet18", 4, 3)
+    before = {name: value.clone() for name, value in unet.state_dict().items()}
+    check_takes(unet, "resnet18", 4, 64)
+    assert all(layer.training for layer in unet.modules())
+    assert all(torch.equal(value, before[name]) for name, value in unet.state_dict().items())
 
 
 def test_weights_of_another_network(tmp_path):

@@ -125,6 +125,28 @@ def test_differences_have_an_interval_over_places_where_cells_kept_them_apart(fo
     assert float(table[-1]["mIoU over places"]) == pytest.approx(some[-1].over_places.value, abs=1e-5)
 
 
+def test_seeds_without_both_sides_count_in_no_difference_and_old_cells_have_no_accuracy(folders):
+    report = StudyReport.model_validate_json((folders / "augment" / "results.json").read_text())
+    [whole, *_] = tabulate_differences(report.cells, contrasts(AUGMENT))
+    seeds = {cell.seed for cell in report.cells}
+    gone = max(seeds)
+    for arm, x in ((whole.arm, whole.x), (whole.baseline, whole.baseline_x)):
+        some = [cell for cell in report.cells if (cell.arm, cell.x, cell.seed) != (arm, x, gone)]
+        [fewer, *_] = tabulate_differences(some, contrasts(AUGMENT))
+        assert (fewer.arm, fewer.x, fewer.baseline) == (whole.arm, whole.x, whole.baseline)
+        assert fewer.miou.n == whole.miou.n - 1 == len(seeds) - 1
+        none = [cell for cell in some if (cell.arm, cell.x) != (arm, x)]
+        for one in tabulate_differences(none, contrasts(AUGMENT)):
+            assert (arm, x) not in ((one.arm, one.x), (one.baseline, one.baseline_x))
+    old = [
+        cell.model_copy(update={"result": cell.result.model_copy(update={"accuracy": None})}) for cell in report.cells
+    ]
+    rows = tabulate_rows(old)
+    assert {row.accuracy for row in rows} == {None}
+    table = csv.DictReader(io.StringIO(to_csv(report.model_copy(update={"rows": rows}))))
+    assert {line["accuracy"] for line in table} == {""}
+
+
 def test_hostile_names_are_escaped(folders):
     report = StudyReport.model_validate_json((folders / "augment" / "results.json").read_text())
     hostile = "<script>alert('x')</script>&\"|"

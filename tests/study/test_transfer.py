@@ -18,7 +18,7 @@ from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.segmentation.data import open_data
 from geosynth.study.duration import expected_work
-from geosynth.study.plan import contrasts, plan_cells
+from geosynth.study.plan import artifacts_of, contrasts, plan_cells
 from geosynth.study.recipes import (
     AdaptedGenerator,
     GivenGenerator,
@@ -76,6 +76,17 @@ def study(study_store, target_store, told_model, operations, tmp_path):
 
 def test_what_a_given_model_has_seen_is_told_of_the_target(study):
     assert study.generator.endswith(", of the target: trained on other images than these")
+
+
+def test_looks_and_adaptations_are_of_the_target_and_twins_of_the_source(study, study_store, target_store):
+    kinds = set()
+    for artifact in artifacts_of(study.cells):
+        if isinstance(artifact, AdaptedGenerator | LookedGenerator | Twin):
+            kinds.add(type(artifact))
+            found = study.artifacts.source_of(artifact)
+            expected = study_store if isinstance(artifact, Twin) else target_store
+            assert str(found.path) == str(expected.path)
+    assert kinds == {AdaptedGenerator, LookedGenerator, Twin}
 
 
 def chain(recipe):
@@ -288,6 +299,7 @@ def test_matched_values_are_distributed_as_the_targets(study_store, target_store
     np.testing.assert_array_equal(image[:, known], darker(study_store.read_image(window))[:, known])
     np.testing.assert_array_equal(labels, study_store.read_labels(window))
     assert source.digest() != study_store.digest()
+    assert not source.synthetic  # it is real imagery, of which a judge leaves out nothing
     same = matched(study_store, study_store, "train", 64).read_image(window)
     np.testing.assert_array_equal(same[:, known], study_store.read_image(window)[:, known])
 
@@ -336,6 +348,14 @@ def test_refusals_are_one_line(study_store, target_store, narrow_model, told_mod
         ({"target": study_store.path}, DataError, "same data"),
         ({"target": other.path}, DataError, r"its bands \(red, green\) differ"),
         ({"model": narrow_model}, SettingsError, "not conditioned on looks"),
+        *(
+            (
+                {"model": narrow_model, "settings": TRANSFER.model_copy(update={"arms": (arm,)})},
+                SettingsError,
+                "not conditioned on looks",
+            )
+            for arm in ("painted + ordinary", "nearer + ordinary")
+        ),
         # It can paint, but no training can go on from it.
         ({"model": turned}, DataError, "model .*turned.safetensors, which has impervious"),
         ({"settings": TRANSFER.model_copy(update={"tiles": 99})}, DataError, "tiles=99"),

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated
 
 import psutil
@@ -80,7 +81,7 @@ def _root(
 
 _LEAST_MEMORY = 96 << 20  # bytes
 _UNEXPECTED = "unexpected"
-_NO_MEMORY = "allocate memory", "can't start new thread"  # parts of libraries' messages
+_NO_MEMORY = "allocate memory", "can't start new thread", "failed to map segment"  # parts of libraries' messages
 _OUT_OF_MEMORY = "out of memory; choose a smaller --max-memory, --block-size, --batch-size or --crop-size"
 
 
@@ -175,6 +176,17 @@ def _line_of(error: Exception) -> str:
     if isinstance(error, GeosynthError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:  # too many open files, a folder that vanished
+        if _is_nowhere():
+            return "the current folder is no longer there; change to one that is"
         return f"{error.filename or 'a file or folder'}: {error.strerror}; --debug shows where"
     what = " ".join(str(error).split())[:500]  # a defect of geosynth: also in one line
     return f"{_UNEXPECTED} {type(error).__name__}: {what}; run again with --debug for the traceback"
+
+
+def _is_nowhere() -> bool:
+    """Whether the current folder has been removed, even if there is a new one of its name."""
+    try:
+        Path.cwd()
+    except OSError:
+        return True
+    return False

@@ -139,8 +139,26 @@ def test_what_the_system_refuses_is_one_line(
     assert (result.code, result.err) == (1, "error: parts: Too many open files; --debug shows where\n")
 
 
+def test_a_current_folder_that_is_gone_is_said(
+    run: Run, write_raster: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It said "a file or folder: No such file or directory", where both inputs and the folder's name are there."""
+    image = write_raster(draw_labels(20, 20))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    result = run("view", image, "--out", "view.html")
+    assert (result.code, result.err) == (1, "error: the current folder is no longer there; change to one that is\n")
+
+
 @pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), "can't start new thread"]
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        "can't start new thread",
+    ],
 )
 def test_too_little_memory_is_one_line_wherever_it_is_cited(
     error: Any, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -102,7 +102,7 @@ def test_networks_are_the_models(model):
 
 
 def test_a_setting_of_other_networks_is_refused(model):
-    with pytest.raises(SettingsError, match=f"base_width=32: the model {model} has {TINY.base_width}; leave"):
+    with pytest.raises(SettingsError, match=f"^base_width: the model {model} has {TINY.base_width}, not 32; leave"):
         with_networks_of(TrainSettings(init=str(model), base_width=32))
 
 

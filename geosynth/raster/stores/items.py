@@ -227,13 +227,14 @@ def _expand(paths: Paths, what: str) -> list[str]:
     for name in found:
         for file in band_files(name).values() or [name]:
             if not is_remote(file) and not Path(file).exists():
-                raise DataError(f"{what}: {file}: no such file{'' if file != name else ' or folder'}")
+                raise DataError(f"{file}: no such file{'' if file != name else ' or folder'}", setting=what)
     if not found:
         folder = next((str(entry).rstrip("/") for entry in listed if not Path(entry).suffix), None)
         hint = f" (only {', '.join(RASTER_SUFFIXES)} of a folder; a glob takes others, as in '{folder}/*.png')"
         if folder and (deeper := files_named(folder, deep=True)) != [folder] and deeper:
             hint = f" (its folders hold some, which a glob takes, as '{folder}/**/*{Path(deeper[0]).suffix}')"
-        raise DataError(f"{what}: no raster files in {', '.join(map(str, listed))}{hint if folder else ''}")
+        where = ", ".join(map(str, listed))
+        raise DataError(f"no raster files in {where}{hint if folder else ''}", setting=what)
     return found
 
 
@@ -248,7 +249,8 @@ def _pair(images: list[str], labels: list[str]) -> list[tuple[str, str]]:
     if best is None or lonely:
         for what, paths in (("images", images), ("labels", labels)):
             if twice := [stem for stem, count in Counter(map(_stem, paths)).items() if count > 1]:
-                raise DataError(f"{what}: {twice[0]} names several files, which their folders do not pair; {_LIST}")
+                reason = f"{twice[0]} names several files, which their folders do not pair; {_LIST}"
+                raise DataError(reason, setting=what)
         hint = f"; {BANDS_APART}" if any(_has_parts(*names) for names in found) else ""
         raise DataError(
             f"images and labels are paired by file name; {len(lonely)} have no partner: {first_of(lonely, 5)};"

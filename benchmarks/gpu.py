@@ -4,9 +4,9 @@
     python benchmarks/gpu.py --device cpu --quick
 
 Each part is a separate process, which goes on after an error: the others get their numbers even if the driver fails or
-a part hangs. Each number is in the file as soon as it is known, under "part/name"; what failed is there too, with its
-error, and at the end the bars. No part takes time that the parts after it are expected to need. The second form tries
-the scripts, in a minute or two, with tiny networks on the processor; its numbers mean nothing. The exit code is 1 if
+a part hangs. With --json each number is in the file as soon as it is known, under "part/name", with what failed and,
+at the end, the bars. No part takes time that the parts after it are expected to need. The second form tries the
+scripts, in a minute or two, with tiny networks on the processor; its numbers mean nothing. The exit code is 1 if
 anything failed.
 
 Times are medians of milliseconds between GPU events around a few calls in a row, as in training and painting. "plain"
@@ -32,6 +32,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -160,7 +161,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=12.0, help="for all parts together")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
     parser.add_argument("--side", type=int, help="of the raster of `generate`, pixels")
-    parser.add_argument("--json", type=Path, default=Path("gpu.json"), help="numbers of parts that do not run stay")
+    parser.add_argument("--json", type=Path, help="keep the numbers here; those of parts that do not run stay")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="tiny networks, to try the scripts")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
@@ -173,7 +174,9 @@ def main() -> None:
     names = arguments.only.split(",")
     if unknown := set(names) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    sys.exit(run_all(names, arguments, sizes))
+    with tempfile.TemporaryDirectory() as folder:
+        arguments.json = arguments.json or Path(folder) / "gpu.json"
+        sys.exit(run_all(names, arguments, sizes))
 
 
 if __name__ == "__main__":

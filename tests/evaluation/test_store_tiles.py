@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twin_stores import GAP, SIDE, folds, images_of, scene_codes, write_store
 
 from geosynth.errors import DataError
-from geosynth.evaluation.tiles import StoreTiles
+from geosynth.evaluation.tiles import StoreTiles, centred
 from geosynth.grid import SpatialSplit, Window
 from geosynth.raster.stores.store import Store
 
@@ -86,3 +88,21 @@ def test_a_picture_stays_inside_its_scene(tmp_path: Path) -> None:
     pair = StoreTiles(real, [real], "test", 32)
     assert pair.frame(Window(32, 32, 32, 32), 48, 256) == Window(16, 0, 48, 64)
     assert pair.describe(Window(32, 0, 32, 32)) == "scene0.tif, rows 32-63, columns 0-31"
+
+
+@given(
+    st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(1, 20), st.integers(1, 20)),
+    st.tuples(st.integers(1, 70), st.integers(1, 70)),
+)
+def test_a_frame_is_as_near_to_the_middle_as_its_area_allows(
+    place: tuple[int, int, int, int], size: tuple[int, int]
+) -> None:
+    window, inside = Window(*place), Window(0, 0, 60, 60).shift(-7, 5)
+    found = centred(window.shift(-7, 5), inside, *size)
+    assert (found.height, found.width) == (min(size[0], 60), min(size[1], 60))
+    for first, length, low, middle in (
+        (found.row, found.height, -7, 2 * (window.row - 7) + window.height),
+        (found.column, found.width, 5, 2 * (window.column + 5) + window.width),
+    ):
+        gaps = {start: abs(2 * start + length - middle) for start in range(low, low + 60 - length + 1)}
+        assert gaps[first] <= min(gaps.values()) + 1  # half a pixel, of even and odd lengths

@@ -164,8 +164,7 @@ def _report(path: Path) -> Described | None:
 
 def _zarr(file: str | Path, group: Any) -> Described:
     from geosynth.raster.chunks import ChunkReader, verify_chunks
-    from geosynth.raster.stores.store import Store
-    from geosynth.raster.zarr import describe_arrays, describe_image
+    from geosynth.raster.stores.store import is_store, open_stores
 
     def undamaged(found: dict[str, Any], remedy: str) -> dict[str, Any]:
         if damaged := found.pop("damaged"):
@@ -179,15 +178,23 @@ def _zarr(file: str | Path, group: Any) -> Described:
         return undamaged(verify_chunks(readers, blocks, progress), "")
 
     if is_image(group) and "valid" in group:
+        from geosynth.raster.zarr import describe_image
+
         return describe_image(file), partial(verify_arrays, ["image"])
-    if "geosynth" not in group.attrs and (arrays := describe_arrays(file)):
-        return {"kind": "zarr", "path": str(file), "arrays": arrays}, partial(verify_arrays, list(arrays))
-    store = Store(file)
+    if not is_store(file):
+        from geosynth.raster.zarr import describe_arrays
 
-    def verify_store(progress: Progress) -> dict[str, Any]:
-        return undamaged(store.verify(progress), "; make the store again")
+        if arrays := describe_arrays(file):
+            return {"kind": "zarr", "path": str(file), "arrays": arrays}, partial(verify_arrays, list(arrays))
+    stores = open_stores(file)
 
-    return store.describe(), verify_store
+    def verify_stores(progress: Progress) -> dict[str, Any]:
+        found = [undamaged(store.verify(progress), "; make the store again") for store in stores]
+        return found[0] if len(found) == 1 else {"stores": found}
+
+    if len(stores) == 1:
+        return stores[0].describe(), verify_stores
+    return {"kind": "stores", "path": str(file), "stores": [store.describe() for store in stores]}, verify_stores
 
 
 def _raster(file: str | Path) -> Described:

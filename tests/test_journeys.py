@@ -178,7 +178,6 @@ A_STORE = r"\.yaml: not a geosynth store; make one with `geosynth ingest`"
 REFUSED = {
     ("stores", "evaluate"): ONE_OF_THEM,
     ("stores", "study"): ONE_OF_THEM,
-    ("stores", "info"): ONE_OF_THEM,
     ("files", "study"): A_STORE,
     ("arrays", "study"): A_STORE,
     ("files", "split"): INTO_A_FILE,
@@ -244,7 +243,8 @@ def check_info(told: dict[str, Any], out: Path, data: Data) -> None:
     if data.path.endswith(".yaml"):
         assert (told["kind"], len(told["grids"])) == ("data in place", data.num_stores)
     else:
-        assert told["kind"] == "store"
+        assert told["kind"] == ("store" if data.num_stores == 1 else "stores")
+        assert len(told.get("stores", [told])) == data.num_stores
 
 
 CHECKS: dict[str, Callable[[Any, Path, Data], None]] = {

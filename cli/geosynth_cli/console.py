@@ -16,7 +16,6 @@ import typer
 if TYPE_CHECKING:
     from geosynth.progress import Progress
 
-_DEEPEST = 8  # columns by which printed values are indented at most
 _UNBOUNDED = 1000  # columns of a file or pipe, in which lines are searched, not read side by side
 
 _quiet = False
@@ -142,12 +141,8 @@ def print_report(report: Any, as_json: bool) -> None:
 def print_mapping(values: Mapping[str, Any], indent: int = 0) -> None:
     """Print nested plain values as indented lines on stdout; in a list, flat mappings take one line each.
 
-    Left out are what is nested very deeply, as the settings of all trainings that a model went through, and in a list
-    values that are not known.
+    In such a line, values that are not known are left out.
     """
-    if indent > _DEEPEST:
-        typer.echo(f"{' ' * indent}... (--json shows all)")
-        return
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
             typer.echo(f"{' ' * indent}{name}:")

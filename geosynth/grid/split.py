@@ -12,9 +12,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import shapely
@@ -26,6 +25,9 @@ from geosynth.grid.crs import crs_wkt
 from geosynth.grid.groups import allocate, blocks_over, cut_by_blocks, pixels_of, touching_groups
 from geosynth.grid.vector import read_table, reprojected, to_coordinates, to_pixels, write_table
 from geosynth.grid.window import Window, as_array
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 FOLDS = ("train", "val", "test")
 SHARES = (0.7, 0.1, 0.2)
@@ -320,6 +322,8 @@ class SpatialSplit:
         Raises:
             OutputError: if the suffix is unknown, or the file cannot be written.
         """
+        import geopandas as gpd
+
         parts, folds = shapely.get_parts(self.areas, return_index=True)
         table = gpd.GeoDataFrame(
             {"fold": [FOLDS[fold] for fold in folds], "buffer": self.buffer, "pixels": shapely.area(parts)},

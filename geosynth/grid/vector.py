@@ -1,4 +1,7 @@
-"""Tables of polygons: GeoParquet, GeoPackage, GeoJSON. A file appears when it is complete."""
+"""Tables of polygons: GeoParquet, GeoPackage, GeoJSON. A file appears when it is complete.
+
+GeoPandas takes half a second to import, so it is imported where a table is used.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
-import pyarrow
-import pyogrio
-import pyogrio.errors
 import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
@@ -22,6 +21,9 @@ from odc.geo.geobox import GeoBox
 from geosynth.errors import DataError, OutputError, one_line
 from geosynth.files import replacing
 from geosynth.grid.vector_files import PARQUET, check_can_be_read
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _DRIVERS = {".geojson": "GeoJSON", ".json": "GeoJSON", ".gpkg": "GPKG", ".fgb": "FlatGeobuf"}
 
@@ -48,6 +50,9 @@ def write_table(table: gpd.GeoDataFrame, path: Path, name: str | None = None) ->
     Raises:
         OutputError: if the suffix is unknown, or the file cannot be written.
     """
+    import geopandas as gpd
+    import pyogrio.errors
+
     check_suffix(path)
     suffix = path.suffix.lower()
     layer = re.sub(r"\W", "_", name or path.stem)
@@ -70,6 +75,8 @@ def write_table(table: gpd.GeoDataFrame, path: Path, name: str | None = None) ->
 @contextmanager
 def _undated() -> Iterator[None]:
     """A GeoPackage tells when it was written: always the same, so that the same table gives the same bytes."""
+    import pyogrio
+
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "1970-01-01T00:00:00.000Z"})
     try:
         yield
@@ -83,6 +90,10 @@ def read_table(path: Path, column: str | None = None) -> gpd.GeoDataFrame:
     Raises:
         DataError: if the file cannot be read, has no such column, or has a row without a polygon.
     """
+    import geopandas as gpd
+    import pyarrow
+    import pyogrio.errors
+
     check_can_be_read(path)
     try:
         parquet = path.suffix.lower() in PARQUET
@@ -115,6 +126,8 @@ def reprojected(geometries: Any, start: Any, end: Any) -> npt.NDArray[Any]:
         start: their CRS, an object with `to_wkt`.
         end: the other CRS, likewise.
     """
+    import geopandas as gpd
+
     try:
         moved: npt.NDArray[Any] = gpd.GeoSeries(geometries, crs=start.to_wkt()).to_crs(end.to_wkt()).to_numpy()
     except RuntimeError:  # pyproj's: a local CRS, or one of another planet, cannot be transformed to others

@@ -288,6 +288,8 @@ def test_info_of_model_store_and_raster(
     assert list(kinds.values()) == ["model", "store", "raster"]
     assert json.loads(run("info", "--json").out)["legend"]["name"] == "chesapeake"
     assert "EPSG:26918" in run("info", labels).out
+    trained_from = run("info").out.partition("  init:\n")[2].splitlines()[:4]
+    assert [line.split(":")[0].strip() for line in trained_from] == ["name", "sha256", "its own provenance", "software"]
 
 
 @pytest.mark.parametrize(

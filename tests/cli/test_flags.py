@@ -20,7 +20,7 @@ import typer
 import geosynth
 from geosynth.legend import BUILT_IN
 from geosynth_cli import main
-from rasters import NORTH_UP, draw_labels, write_raster
+from rasters import NORTH_UP, draw_labels, random_image, write_raster
 
 Run = Callable[..., Any]  # see the fixture `run`
 
@@ -239,6 +239,30 @@ def test_geotiffs_are_worked_on_without_what_other_files_need(tmp_path: Path, to
         *found, of_zarr = re.findall(r"^\d \[.*", ran.stdout.decode(), re.MULTILINE)
         assert found == ["0 []"] * len(lines)
         assert {"xarray", "zarr"} <= set(re.findall(r"[\w.]+", of_zarr))
+
+
+def test_stores_are_worked_on_without_what_other_files_need(tmp_path: Path) -> None:
+    write_raster(tmp_path / "labels.tif", draw_labels(64, 64), NORTH_UP)
+    write_raster(tmp_path / "image.tif", random_image(0, 64, 64), NORTH_UP)
+    lines = (
+        "ingest --images image.tif --labels labels.tif --bands red,green,blue,nir --by blocks --block-size 16"
+        " --out data.zarr",
+        "info data.zarr",
+        "info data.zarr --verify",
+        "split --data data.zarr --by blocks --block-size 32",
+        "tiles --data data.zarr --size 16 --stride 16",
+    )
+    script = (
+        "import sys, geosynth_cli.main as main\n"
+        "for line in sys.argv[1:]:\n"
+        "    try:\n"
+        "        main.app(line.split())\n"
+        "    except SystemExit as end:\n"
+        "        heavy = {'xarray', 'rioxarray', 'dask.array', 'pandas', 'geopandas', 'pyarrow', 'torch'}\n"
+        "        print(end.code, sorted(heavy & set(sys.modules)))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, *lines], cwd=tmp_path, capture_output=True, check=True)
+    assert re.findall(r"^\d \[.*", ran.stdout.decode(), re.MULTILINE) == ["0 []"] * len(lines)
 
 
 def test_quiet_leaves_out_warnings_and_keeps_answers_and_errors(

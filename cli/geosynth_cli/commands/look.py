@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,7 +36,20 @@ def info(
             values = geosynth.info(file, stac=stac, verify=True, progress=progress)
     else:
         values = geosynth.info(file, stac=stac)
-    (print_json if as_json or stac else print_mapping)(values)
+    if as_json or stac:
+        print_json(values)
+    else:
+        print_mapping(_without_ancestors(values))
+
+
+def _without_ancestors(values: dict[str, Any]) -> dict[str, Any]:
+    """A description that only names the model from which the described one was trained, without all its trainings."""
+    match values:
+        case {"provenance": {"init": dict(init)}}:
+            name = {key: value for key, value in init.items() if not isinstance(value, dict | list)}
+            shown = {**name, "its own provenance": "--json shows it"}
+            return {**values, "provenance": {**values["provenance"], "init": shown}}
+    return values
 
 
 def view(

@@ -25,13 +25,11 @@ from geosynth.raster.label_files import holds_colours
 from geosynth.raster.mosaic import lay_over
 from geosynth.raster.names import image_name
 from geosynth.raster.quantities import agreed_quantities
-from geosynth.raster.raster_file import RasterFile
 from geosynth.raster.read import Array, Mask, Raster
 from geosynth.raster.stores.items import Item
 from geosynth.raster.stores.pairs import LegendOf, Pair, TargetGrid, open_pairs
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.warp import unwarped
-from geosynth.raster.zarr import ZarrRaster
 
 _USUAL_BLOCK = 512
 _LARGEST_BLOCK = 1024
@@ -247,12 +245,12 @@ def _classes(pair: Pair, local: Window, has_data: Mask | None) -> tuple[Array, M
 
 def _is_full(image: Raster) -> bool:
     """Whether an image is known to have data everywhere, so that it need not be read to find out."""
-    return isinstance(image, RasterFile | ZarrRaster) and image.is_full
+    return bool(getattr(image, "is_full", False))
 
 
 def _block_size(image: Raster) -> int:
     """Side of the square blocks in which a raster is stored; a usual one if there are no blocks, or strips."""
-    height, width = image.block_shape if isinstance(image, RasterFile | ZarrRaster) else (0, 1)
+    height, width = getattr(image, "block_shape", (0, 1))
     return min(height, _LARGEST_BLOCK) if height == width else _USUAL_BLOCK
 
 

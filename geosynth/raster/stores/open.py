@@ -22,7 +22,6 @@ from geosynth.raster.stores.items import Item, Paths, pair_files
 from geosynth.raster.stores.pairs import Pair, TargetGrid
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import open_stores
-from geosynth.raster.zarr import ZarrRaster
 
 _LOG = logging.getLogger(__name__)
 
@@ -113,6 +112,8 @@ def open_zarr_in_place(
     Raises:
         DataError, GridError, LegendError, RasterError: one line each.
     """
+    from geosynth.raster.zarr import ZarrRaster  # takes a second to import
+
     target, own = _legends(legend, label_legend)
     imagery = ZarrRaster(path, image)
     if numbers := chosen_numbers(imagery, bands):

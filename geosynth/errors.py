@@ -7,6 +7,7 @@ knowledge of geosynth can catch it.
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -147,5 +148,7 @@ def no_more_files(error: BaseException) -> OSError | None:
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.EMFILE, errno.ENFILE):
             return seen
+        if not isinstance(seen, GeosynthError) and os.strerror(errno.EMFILE) in str(seen):  # as safetensors says it
+            return OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         seen = seen.__cause__ or seen.__context__
     return None

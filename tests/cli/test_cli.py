@@ -139,6 +139,15 @@ def test_what_the_system_refuses_is_one_line(
     assert (result.code, result.err) == (1, "error: parts: Too many open files; --debug shows where\n")
 
 
+def test_too_many_open_files_are_one_line_in_whatever_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("unable to open file </a/model> in read-only mode: Too many open files (24)")
+
+    monkeypatch.setattr(geosynth, "info", broken)
+    result = run("info", __file__)
+    assert (result.code, result.err) == (1, "error: a file or folder: Too many open files; --debug shows where\n")
+
+
 def test_a_current_folder_that_is_gone_is_said(
     run: Run, write_raster: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -54,7 +54,9 @@ def training_look(
     for view in views:
         for window in view[::step]:
             image, labels = view.source.read(window)
-            values = bands.to_network(torch.from_numpy(image.astype(np.float32)).unsqueeze(0))
+            hole = (labels == settings.num_classes) & (image == 0).all(axis=0)  # as a source shows pixels without data
+            seen = np.where(hole, np.float32(np.nan), image.astype(np.float32))
+            values = bands.to_network(torch.from_numpy(seen).unsqueeze(0))
             classes = torch.from_numpy(labels).long().unsqueeze(0)
             parts.append(TileStyles.of(values, classes, settings.num_classes, settings.style_lengths))
     if not parts:

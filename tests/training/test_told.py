@@ -1,5 +1,7 @@
 """Training a generator conditioned on looks: measured styles, changed colours, drawn looks, the model's own look."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -66,6 +68,22 @@ def test_a_look_of_float_imagery_with_holes_is_finite(store, monkeypatch):
     bands = BandSettings(names=BANDS, dtype="float32")
     found = training_look([store], "train", bands, NETWORK, 64, None)
     assert all(values.isfinite().all() for values in found.tensors().values())
+
+
+def test_the_edge_of_a_hole_is_no_detail(store, monkeypatch):
+    """Pixels without data are 0 in a store; pixels without a class that have data are still seen by others."""
+
+    def read(window, hole=0, unlabelled=0):
+        image, labels = np.full((4, window.height, window.width), 100, np.uint8), store.read_labels(window)
+        labels[: hole + unlabelled, : hole + unlabelled], image[:, :hole, :hole] = 6, 0
+        return image, labels
+
+    looks = []
+    for given in ({}, {"hole": 20}, {"hole": 20, "unlabelled": 9}, {"unlabelled": 9}):
+        monkeypatch.setattr(store, "read", partial(read, **given))
+        looks.append(training_look([store], "train", RGBN, NETWORK, 64, None))
+    for look in looks[1:]:
+        torch.testing.assert_close(look.mean, looks[0].mean, atol=1e-3, rtol=0)
 
 
 def test_a_fold_without_a_whole_tile_has_no_look(store):

@@ -7,9 +7,10 @@ of its bands (from any format, or a sidecar), and for any format GDAL reads name
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -29,6 +30,8 @@ _NAME, _MIN, _MAX, _MIN_MAX, _COLOURS = 2, 3, 4, 5, (6, 7, 8)
 _INTEGER, _STRING = 0, 2
 _NAME_COLUMNS = ("class_name", "classname", "class_names", "class", "name", "label", "category", "landcover")
 _VALUE_COLUMNS = ("value", "code")
+CLASSES_TAG = "GEOSYNTH_CLASSES"
+"""Tag of label rasters made by geosynth: class names and codes as JSON, which stay in the file without its sidecar."""
 NO_CLASS = {"nodata", "unclassified"}
 
 ClassTable = dict[int, tuple[str | None, str | None]]
@@ -37,7 +40,7 @@ ClassTable = dict[int, tuple[str | None, str | None]]
 def read_class_table(raster: RasterFile) -> ClassTable:
     """Code to (name, colour as "#rrggbb"), each None if the file does not give it.
 
-    Names come from the attribute table, else from the category names.
+    Names come from the attribute table, else from the category names, else from the tag `CLASSES_TAG`.
 
     Raises:
         RasterError: if GDAL cannot describe the file.
@@ -49,7 +52,7 @@ def read_class_table(raster: RasterFile) -> ClassTable:
     text = first.group()
     band = ElementTree.fromstring(_ROW.sub("", text))  # noqa: S314 - of GDAL's own making
     names, of_table = _attribute_table(band, _ROW.findall(text))
-    names, colours = names or _category_names(band), {**_colour_table(band), **of_table}
+    names, colours = names or _category_names(band) or _tagged_names(raster.tags), {**_colour_table(band), **of_table}
     return {code: (names.get(code), colours.get(code)) for code in sorted({*names, *colours})}
 
 
@@ -156,6 +159,16 @@ def _colour_table(band: Any) -> dict[int, str]:
 def _category_names(band: Any) -> dict[int, str]:
     names = [(entry.text or "").strip() for entry in band.findall("CategoryNames/Category")]
     return {code: name for code, name in enumerate(names) if name}
+
+
+def _tagged_names(tags: Mapping[str, str]) -> dict[int, str]:
+    try:
+        codes = json.loads(tags.get(CLASSES_TAG, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(codes, dict) or not all(type(code) is int for code in codes.values()):
+        return {}
+    return {code: name for name, code in codes.items()}
 
 
 def _attribute_table(band: Any, rows: Iterable[str]) -> tuple[dict[int, str], dict[int, str]]:

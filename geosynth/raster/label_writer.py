@@ -14,7 +14,7 @@ from geosynth.errors import OutputError
 from geosynth.files import refuse_folder, refuse_inputs
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices, Legend
-from geosynth.raster.class_table import write_attribute_table
+from geosynth.raster.class_table import CLASSES_TAG, write_attribute_table
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.read import Mask
 from geosynth.unfinished import UnfinishedWork, check_place
@@ -66,7 +66,7 @@ def label_writer(
         masked=False,
         nodata=nodata,
         colours=colours if dtype == "uint8" else None,
-        tags={"GEOSYNTH_VERSION": __version__, **tags, "GEOSYNTH_CLASSES": classes},
+        tags={"GEOSYNTH_VERSION": __version__, **tags, CLASSES_TAG: classes},
         overviews="mode",
         folder=work.folder,
     )

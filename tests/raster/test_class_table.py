@@ -7,19 +7,24 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
 from hypothesis import given
+from shapely.geometry import box
 
+import geosynth
 from geosynth.errors import LegendError, OutputError, RasterError
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.class_table import (
+    CLASSES_TAG,
     legend_of_table,
     read_class_table,
     write_attribute_table,
 )
+from geosynth.raster.label_legend import choose_legend
 from geosynth.raster.raster_file import open_raster
 from rasters import north_up, random_codes, write_class_table, write_raster
 from strategies import few, legends
@@ -225,3 +230,27 @@ def test_the_sidecar_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch
         write_attribute_table(path, legend)
     assert sidecar.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == [sidecar.name]
+
+
+def test_names_that_the_file_keeps_without_its_sidecar(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A label raster of ours that was copied alone: its codes are not taken for those of another legend."""
+    tens = [{"code": 7 - code, "name": name} for code, name in zip(CHESAPEAKE.codes, CHESAPEAKE.names, strict=True)]
+    square = gpd.GeoDataFrame({"class": ["water"]}, geometry=[box(0, 0, 20, 20)], crs="EPSG:26917")
+    square.to_file(tmp_path / "land.gpkg")
+    path = tmp_path / "labels.tif"
+    legend = Legend.from_values({"name": "turned", "classes": tens})
+    geosynth.rasterize(tmp_path / "land.gpkg", path, "class", legend, resolution=1)
+    Path(f"{path}.aux.xml").unlink()
+    assert {code: name for code, (name, _) in read_class_table(open_raster(path)).items() if name} == {
+        entry.code: entry.name for entry in legend.classes
+    }
+    raster = open_raster(path)
+    assert choose_legend(raster, None, CHESAPEAKE).class_of[6] == 0
+    assert "its class table has other codes than legend 'chesapeake' and is used" in caplog.text
+
+
+@pytest.mark.parametrize("tag", ["{", "[1]", '{"water": "one"}', '{"water": [1]}', "[" * 100_000, '{"water": true}'])
+def test_a_damaged_tag_tells_no_names(labels: Path, tag: str) -> None:
+    with rasterio.open(labels, "r+") as dataset:
+        dataset.update_tags(**{CLASSES_TAG: tag})
+    assert not any(name for name, _ in read_class_table(open_raster(labels)).values())

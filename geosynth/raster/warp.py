@@ -121,6 +121,11 @@ def resample_labels(source: Raster, gsd: float, how: Resampling = "mode") -> Ras
     if how not in LABEL_METHODS:
         raise SettingsError(f"labels are resampled by nearest or mode, not by {how!r}")
     metres, t = ground_sampling_distance(source.geobox), source.geobox.affine
+    if source.geobox.crs is None:
+        raise GridError(
+            f"{source.path}: has no CRS, so it cannot be resampled to {gsd:g} m; assign the right one"
+            " (rio edit-info --crs EPSG:CODE FILE)"
+        )
     if metres is None:
         raise GridError(
             f"{source.path}: its pixels are not in metres, so they cannot be resampled to {gsd:g} m; warp it to a"

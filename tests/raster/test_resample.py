@@ -224,3 +224,6 @@ def test_what_cannot_be_resampled(labels: RasterFile, tmp_path: Path) -> None:
     )
     with pytest.raises(GridError, match="not in metres"):
         resample_labels(open_raster(degrees), 1.0)
+    nowhere = write_raster(tmp_path / "nowhere.tif", random_codes(0, 9, 9), north_up(), crs=None)
+    with pytest.raises(GridError, match=r"nowhere\.tif: has no CRS, .*; assign the right one \(rio edit-info --crs"):
+        resample_labels(open_raster(nowhere), 1.0)

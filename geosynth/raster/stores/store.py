@@ -77,7 +77,9 @@ class Store(PatchSource):
         except ImportError as error:
             raise missing_package(self.path, error) from error
         except Exception as error:  # of zarr, json and, through fsspec, network libraries
-            raise RasterError(f"{self.path}: not a geosynth store; make one with `geosynth ingest`") from error
+            absent = not is_remote(path) and not Path(path).exists()
+            what = "no such folder" if absent else "not a geosynth store"
+            raise RasterError(f"{self.path}: {what}; make one with `geosynth ingest`") from error
         if values.get("version") != _VERSION:
             raise RasterError(f"{self.path}: store version {values.get('version')}; this geosynth reads {_VERSION}")
         self.legend = Legend.from_values(values.get("legend"), f"{self.path}: legend")

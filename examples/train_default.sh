@@ -91,7 +91,7 @@ for season in ${WEST_VIRGINIA:+summer autumn}; do
 done
 [ -f "$out/looks/model.safetensors" ] || geosynth train --data "$stores" --out "$out/looks" --fold train \
     --init "$out/one_look.safetensors" --steps $((steps * 2)) --batch-size 8 --crop-size 128 --set turn=false \
-    --set style_lengths=[72,24,72,72,24,40] --set style_regions=[4] \
+    --set style_lengths=[72,24,72,72,24,40] --set style_regions=[4] --set style_gradual=[0] \
     --set "look_name=[$names]" --set "store_shares=[$shares]" \
     --set head_start=0.06 --set warmup=0.036 --set keep_norms=true --set projected_weight=1 --set feature_weight=2 \
     --set perceptual_weight=0.5 --set mean_weight=2 --set style_weight=2 --set augment=0.5 --set generator_rate=4e-5 \

@@ -1,8 +1,8 @@
-"""Draws the figures of docs/how_it_works.md from examples/md_lc.tif and the embedded model.
+"""Draws figures of README.md, docs/how_it_works.md and docs/adapting.md: examples/md_lc.tif, by the embedded model.
 
     python docs/images/how_it_works.py
 
-About a minute on one core.
+About two minutes on one core.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ import geosynth
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from PIL import Image, ImageColor
+
+from geosynth.legend import CHESAPEAKE
 
 HERE = Path(__file__).parent
 LABELS = HERE.parents[1] / "examples/md_lc.tif"
@@ -92,14 +95,39 @@ def draw_styles(labels: Any) -> None:
     figure.savefig(HERE / "styles.jpg", dpi=110, pil_kwargs={"quality": 85})
 
 
+def save_beside(images: list[Array], name: str, scale: int = 1) -> None:
+    """Images (3, y, x) side by side, made smaller `scale` times."""
+    whole = Image.fromarray(np.moveaxis(np.concatenate(images, 2), 0, -1))
+    whole.reduce(scale).save(HERE / name, quality=88)
+
+
+def draw_example(labels: Any, codes: Array) -> None:
+    """Labels, colours and near infrared of the whole example; white where there is no data."""
+    painted = geosynth.generate(labels).values
+    colours = np.full((3, *codes.shape), 255, np.uint8)
+    for entry in CHESAPEAKE.classes:
+        colours[:, codes == entry.code] = np.array(ImageColor.getrgb(entry.colour), np.uint8)[:, None]
+    painted[:, ~np.isin(codes, [entry.code for entry in CHESAPEAKE.classes])] = 255
+    save_beside([colours, painted[:3], painted[[3, 3, 3]]], "example.jpg", 2)
+
+
+def draw_looks(labels: Any, north: int = 100, west: int = 150, side: int = 400) -> None:
+    """One place in each look of the embedded model."""
+    place = np.s_[:3, north : north + side, west : west + side]
+    names = geosynth.info("chesapeake-small")["looks"]
+    save_beside([geosynth.generate(labels, look=name).values[place] for name in names], "looks.jpg")
+
+
 def main() -> None:
-    """Write three pictures; print what the page says in numbers."""
+    """Write the pictures; print what the page says in numbers."""
     labels = rioxarray.open_rasterio(LABELS).squeeze("band", drop=True)
     with rasterio.open(LABELS) as raster:
         codes = raster.read(1, window=Window(0, 0, raster.width, raster.height))
     print(f"one class in the 5 x 5 pixels around: {draw_patterns(codes):.1%}")
     draw_seams(labels)
     draw_styles(labels)
+    draw_example(labels, codes)
+    draw_looks(labels)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,10 @@ class GeneratorSettings(Settings):
     """Length of the vector by which the layers get the look of a class."""
     style_regions: tuple[int, ...] = ()
     """Class indices of the classes whose connected regions, such as roofs, have one look each."""
+    style_gradual: tuple[int, ...] = ()
+    """Class indices of the classes, such as water, whose look changes gradually from place to place. In all others, it
+    changes from one object to the next, as from field to field.
+    """
 
     @classmethod
     def reference(cls, num_classes: int, num_bands: int, *, crop_size: int | None = 256, **changes: Any) -> Self:
@@ -116,10 +120,11 @@ class GeneratorSettings(Settings):
         if self.style_lengths and (len(self.style_lengths) != self.num_classes or min(self.style_lengths) < 1):
             what = f"one length (pixels) for each of the {self.num_classes} classes"
             raise SettingsError(what, setting="style_lengths")
-        count, regions = len(self.style_lengths), set(self.style_regions)
-        if len(regions) < len(self.style_regions) or not regions <= set(range(count)):
-            what = f"places in the legend, from 0, below {count}, the number of style_lengths, each once"
-            raise SettingsError(what, setting="style_regions")
+        count = len(self.style_lengths)
+        for name, classes in (("style_regions", self.style_regions), ("style_gradual", self.style_gradual)):
+            if len(set(classes)) < len(classes) or not set(classes) <= set(range(count)):
+                what = f"places in the legend, from 0, below {count}, the number of style_lengths, each once"
+                raise SettingsError(what, setting=name)
         return self
 
     @model_serializer(mode="wrap")
@@ -127,7 +132,7 @@ class GeneratorSettings(Settings):
         """Leave out settings of absent looks, as files always have: equal models are equal files."""
         values: dict[str, Any] = dump(self)
         absent = [name for name in values if name.startswith("style_") and not self.style_lengths]
-        absent += [] if self.style_regions else ["style_regions"]
+        absent += [name for name in ("style_regions", "style_gradual") if not values[name]]
         return {name: value for name, value in values.items() if name not in absent}
 
     @property

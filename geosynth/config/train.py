@@ -204,6 +204,8 @@ class TrainSettings(Settings):
     """See `GeneratorSettings.style_width`."""
     style_regions: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """See `GeneratorSettings.style_regions`."""
+    style_gradual: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """See `GeneratorSettings.style_gradual`."""
     look_name: Annotated[tuple[str, ...], BeforeValidator(_one_or_several)] = ("training",)
     """Name, in the model, of the look of the training's own tiles, which comes first, before the looks of `init`.
 
@@ -366,7 +368,7 @@ class TrainSettings(Settings):
         if self.style_lengths:
             lengths = self.style_lengths * (num_classes if len(self.style_lengths) == 1 else 1)
             shared |= {"latent_size": 0, "style_lengths": lengths, "style_width": self.style_width}
-            shared["style_regions"] = self.style_regions
+            shared |= {"style_regions": self.style_regions, "style_gradual": self.style_gradual}
         return GeneratorSettings.parse({"num_classes": num_classes, "num_bands": num_bands, **shared})
 
     @property
@@ -398,11 +400,12 @@ class TrainSettings(Settings):
             raise SettingsError(f"must be a multiple of {stride} for depth {self.depth!r}", setting="crop_size")
         if self.discriminator == "patch" and self.num_scales > (most := (self.crop_size - 1).bit_length()):
             raise SettingsError(f"must be {most} at most for crops of {self.crop_size} px", setting="num_scales")
-        if self.style_regions and not (self.style_lengths or self.init):
-            what = "needs a generator conditioned on looks: set style_lengths"
-            raise SettingsError(what, setting="style_regions")
+        for name in ("style_regions", "style_gradual"):
+            if getattr(self, name) and not (self.style_lengths or self.init):
+                raise SettingsError("needs a generator conditioned on looks: set style_lengths", setting=name)
         count = len(self.style_lengths)  # one number is for all classes
-        self.generator(count if count > 1 else max(self.style_regions, default=0) + 1, 1)
+        named = max((*self.style_regions, *self.style_gradual), default=0) + 1
+        self.generator(count if count > 1 else named, 1)
         if self.batch_size % (self.devices * self.parts):
             what = f"must be a multiple of devices x parts, {self.devices * self.parts}"
             raise SettingsError(what, setting="batch_size")

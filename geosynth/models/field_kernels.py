@@ -13,14 +13,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from geosynth.models.looks import STYLE_CELL, Look
+from geosynth.models.looks import REACH, STYLE_CELL, Look
 
 _BLOCK = 256
 _GAP_BITS = 32  # bits of each gap in one number for all, as before Triton 3.2 a kernel cannot read a tuple
 # As in `kernels`: compiled only once, regardless of these values.
 _ALIKE = [
     *("rows", "columns", "seed", "stream", "style_length", "height", "width", "total"),
-    *("channels", "tiles", "objects", "num_classes", "numbers"),
+    *("channels", "tiles", "objects", "num_classes", "numbers", "gap", "of_class"),
 ]
 
 
@@ -61,6 +61,7 @@ def look_styles(
     place: tuple[Tensor, Tensor],
     size: tuple[int, int],
     gaps: Sequence[int],
+    gradual: Sequence[int],
     style_length: int,
 ) -> Tensor:
     """(B, num_classes, style_size, h, w) styles of windows at (rows, columns), (B,) each.
@@ -72,6 +73,7 @@ def look_styles(
         place: of the windows, pixels.
         size: of the windows, cells of `STYLE_CELL` pixels.
         gaps: between the objects of each class, pixels.
+        gradual: classes that change gradually.
         style_length: pixels between places; 0 for one place everywhere.
     """
     rows, columns = (values.contiguous() for values in place)
@@ -111,6 +113,30 @@ def look_styles(
             styles.numel(),
             BLOCK=_BLOCK,
         )
+        for number in gradual:
+            _weighted_mean[(triton.cdiv(styles.numel() // num_classes, _BLOCK),)](
+                styles,
+                look.departures.contiguous(),
+                look.mean.contiguous(),
+                rows,
+                columns,
+                seed,
+                stream << 32,
+                style_length,
+                gaps[number],
+                number,
+                height,
+                width,
+                tiles,
+                objects,
+                num_classes,
+                numbers,
+                styles.numel() // num_classes,
+                REACH=REACH,
+                DRIFTS=style_length > 0,
+                CELL=STYLE_CELL,
+                BLOCK=_BLOCK,
+            )
     return styles.permute(0, 3, 4, 1, 2)
 
 
@@ -167,6 +193,30 @@ def _one_of(bits, count):
     return ((bits & 0xFFFF) * count) >> 16
 
 
+@triton.jit
+def _object_near(near, key, y, x):
+    """Random bits, row and column of one of the nine objects in and around the lattice's square at (y, x)."""
+    row, column = tl.floor(y).to(tl.int64) - 1 + near // 3, tl.floor(x).to(tl.int64) - 1 + near % 3
+    bits = _hash(_hash(key ^ row) - 0x61C8864680B583EB * column)
+    node_y = row.to(tl.float64) + ((bits & 0xFFFF).to(tl.float64) * (1.0 / (1 << 17)) + 0.25)
+    node_x = column.to(tl.float64) + (((bits >> 16) & 0xFFFF).to(tl.float64) * (1.0 / (1 << 17)) + 0.25)
+    return bits, node_y, node_x
+
+
+@triton.jit
+def _style_of(
+    bits, node_y, node_x, start, gap, style_length, of_class, num_classes, tiles, objects, DRIFTS: tl.constexpr
+):
+    """Which of a look's styles an object has."""
+    draws = _hash(bits)
+    place_row, place_column = draws * 0, draws * 0
+    if DRIFTS:
+        reach = gap / style_length
+        place_row, place_column = _either(node_y * reach, draws), _either(node_x * reach, draws >> 16)
+    tile = _one_of(_hash(_hash(start + (1 << 32) + place_row) + place_column), tiles)
+    return (tile * num_classes + of_class) * objects + _one_of(draws >> 32, objects)
+
+
 @triton.jit(do_not_specialize=_ALIKE)
 def _nearest_objects(
     nearest,
@@ -199,30 +249,20 @@ def _nearest_objects(
     row = (row - 1) * CELL + CELL // 2 + tl.load(rows + window, mask=mask, other=0)
     column = (column - 1) * CELL + CELL // 2 + tl.load(columns + window, mask=mask, other=0)
     y, x = row.to(tl.float64) / gap, column.to(tl.float64) / gap
-    first_row, first_column = tl.floor(y).to(tl.int64) - 1, tl.floor(x).to(tl.int64) - 1
 
     start = _hash(tl.zeros((BLOCK,), tl.int64) + seed) + stream
     key = _hash(start + of_class)
     least = tl.full((BLOCK,), float("inf"), tl.float64)
     bits, node_y, node_x = key, y, x
     for near in tl.static_range(9):
-        node_row, node_column = first_row + near // 3, first_column + near % 3
-        near_bits = _hash(_hash(key ^ node_row) - 0x61C8864680B583EB * node_column)
-        near_y = node_row.to(tl.float64) + ((near_bits & 0xFFFF).to(tl.float64) * (1.0 / (1 << 17)) + 0.25)
-        near_x = node_column.to(tl.float64) + (((near_bits >> 16) & 0xFFFF).to(tl.float64) * (1.0 / (1 << 17)) + 0.25)
+        near_bits, near_y, near_x = _object_near(near, key, y, x)
         away = (near_y - y) * (near_y - y) + (near_x - x) * (near_x - x)
         is_nearer = away < least
         least = tl.where(is_nearer, away, least)
         bits = tl.where(is_nearer, near_bits, bits)
         node_y, node_x = tl.where(is_nearer, near_y, node_y), tl.where(is_nearer, near_x, node_x)
 
-    draws = _hash(bits)
-    place_row, place_column = tl.zeros((BLOCK,), tl.int64), tl.zeros((BLOCK,), tl.int64)
-    if DRIFTS:
-        reach = gap / style_length
-        place_row, place_column = _either(node_y * reach, draws), _either(node_x * reach, draws >> 16)
-    tile = _one_of(_hash(_hash(start + (1 << 32) + place_row) + place_column), tiles)
-    style = (tile * CLASSES + of_class) * objects + _one_of(draws >> 32, objects)
+    style = _style_of(bits, node_y, node_x, start, gap, style_length, of_class, CLASSES, tiles, objects, DRIFTS)
     tl.store(nearest + index, style.to(tl.int32), mask=mask)
 
 
@@ -245,3 +285,55 @@ def _mean_of_nine(styles, nearest, departures, mean, height, width, num_classes,
         total_of_nine += of_three
     own = tl.load(mean + of_class * numbers + number, mask=mask, other=0.0)
     tl.store(styles + index, own + tl.div_rn(total_of_nine, 9.0), mask=mask)
+
+
+@triton.jit(do_not_specialize=_ALIKE)
+def _weighted_mean(
+    styles,
+    departures,
+    mean,
+    rows,
+    columns,
+    seed: tl.int64,
+    stream: tl.int64,
+    style_length,
+    gap,
+    of_class,
+    height,
+    width,
+    tiles,
+    objects,
+    num_classes,
+    numbers,
+    total,
+    REACH: tl.constexpr,
+    DRIFTS: tl.constexpr,
+    CELL: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The styles of a class that changes gradually: the weighted mean of the nine objects around each cell."""
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = index < total
+    number, rest = index % numbers, index // numbers
+    column, line = rest % width, rest // width
+    row, window = line % height, line // height
+    row = row * CELL + CELL // 2 + tl.load(rows + window, mask=mask, other=0)
+    column = column * CELL + CELL // 2 + tl.load(columns + window, mask=mask, other=0)
+    spacing = tl.zeros((BLOCK,), tl.float64) + gap
+    y, x = row.to(tl.float64) / spacing, column.to(tl.float64) / spacing
+    start = _hash(tl.zeros((BLOCK,), tl.int64) + seed) + stream
+    key = _hash(start + of_class)
+    sum_of_nine, whole = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
+    for near in tl.static_range(9):
+        bits, node_y, node_x = _object_near(near, key, y, x)
+        weight = tl.maximum(REACH * REACH - ((node_y - y) * (node_y - y) + (node_x - x) * (node_x - x)), 0.0)
+        weight = (weight * weight * weight).to(tl.float32)
+        style = _style_of(
+            bits, node_y, node_x, start, spacing, style_length, of_class, num_classes, tiles, objects, DRIFTS
+        )
+        sum_of_nine += tl.load(departures + style * numbers + number, mask=mask, other=0.0) * weight
+        whole += weight
+    own = tl.load(mean + of_class * numbers + number, mask=mask, other=0.0)
+    tl.store(
+        styles + (rest * num_classes + of_class) * numbers + number, own + tl.div_rn(sum_of_nine, whole), mask=mask
+    )

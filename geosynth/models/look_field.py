@@ -11,7 +11,7 @@ from torch import Tensor
 from geosynth.config import GeneratorSettings
 from geosynth.models.device import has_kernels
 from geosynth.models.hashing import GOLDEN, Position, as_column, hash_bits, hash_key, middles_of_cells
-from geosynth.models.looks import STYLE_CELL, Look
+from geosynth.models.looks import REACH, STYLE_CELL, Look
 from geosynth.models.regions import BORDER, in_one_look
 from geosynth.models.trials import kernel_trials
 
@@ -40,6 +40,9 @@ def look_field(
     more likely of the nearer one (0: one tile everywhere). The variance of colours that smoothing removes is
     compensated for.
 
+    In classes that change gradually (`settings.style_gradual`), a cell has a weighted mean of the styles of the objects
+    around it, with weights that fall smoothly to zero.
+
     Arguments as for `position_noise`, and `ways`, (B, regions, 2, height / 8, width / 8), from `ways_to_middles` for
     the settings' `style_regions`, so that each region has one style; without them, each cell has its own.
     """
@@ -55,7 +58,7 @@ def look_field(
     place = (as_column(row, device).view(-1), as_column(column, device).view(-1))
     size, gaps = (height // STYLE_CELL, width // STYLE_CELL), [_OBJECT_GAP * one for one in settings.style_lengths]
     form = _looks_by_kernel if has_kernels(device) and _look_kernels_work(gaps, device) else _plain_looks
-    return form(look, seed, place, size, gaps, style_length)
+    return form(look, seed, place, size, gaps, settings.style_gradual, style_length)
 
 
 def _look_kernels_work(gaps: Sequence[int], device: str) -> bool:
@@ -64,7 +67,7 @@ def _look_kernels_work(gaps: Sequence[int], device: str) -> bool:
     def small(form: Callable[..., Tensor]) -> Tensor:
         waves = torch.arange(5 * len(gaps) * 2 * 3, device=device).sin().view(5, len(gaps), 2, 3)
         place = as_column(-7, device).view(-1), as_column(160_001, device).view(-1)
-        return form(Look(waves[0, :, 0], waves, waves[0, :, 0, 0]), (1 << 40) + 3, place, (4, 5), gaps, 100)
+        return form(Look(waves[0, :, 0], waves, waves[0, :, 0, 0]), (1 << 40) + 3, place, (4, 5), gaps, (0,), 100)
 
     key = ("looks", device, *gaps)
     return kernel_trials.passed(key, lambda: small(_looks_by_kernel), lambda: small(_plain_looks))
@@ -76,11 +79,12 @@ def _looks_by_kernel(
     place: tuple[Tensor, Tensor],
     size: tuple[int, int],
     gaps: Sequence[int],
+    gradual: Sequence[int],
     style_length: int,
 ) -> Tensor:
     from geosynth.models.field_kernels import look_styles
 
-    return look_styles(look, seed, _STREAM, place, size, gaps, style_length)
+    return look_styles(look, seed, _STREAM, place, size, gaps, gradual, style_length)
 
 
 def _plain_looks(
@@ -89,6 +93,7 @@ def _plain_looks(
     place: tuple[Tensor, Tensor],
     size: tuple[int, int],
     gaps: Sequence[int],
+    gradual: Sequence[int],
     style_length: int,
 ) -> Tensor:
     """Arguments as for `field_kernels.look_styles`."""
@@ -106,13 +111,19 @@ def _plain_looks(
     columns = (first_column + torch.arange(num_columns, device=device)).unsqueeze(2)
 
     node_y, node_x, style = _objects(look, seed, rows, columns, spacing.view(-1, 1, 1), style_length)
-    nearest = _of_nearest(style, (node_y, node_x), (y, x), (first_row, first_column))
-    styles = look.departures.reshape(-1, numbers).index_select(0, nearest)
-    styles = styles.view(-1, num_classes, down, across, numbers)
+    nine, square, distances = _nine_around(style, (node_y, node_x), (y, x), (first_row, first_column))
+    nearest = nine.flatten().index_select(0, square.flatten() * 9 + distances.argmin(4).flatten())
+    departures = look.departures.reshape(-1, numbers)
+    styles = departures.index_select(0, nearest).view(-1, num_classes, down, across, numbers)
     for axis in (2, 3):
         inner = styles.shape[axis] - 2
         styles = styles.narrow(axis, 0, inner) + styles.narrow(axis, 1, inner) + styles.narrow(axis, 2, inner)
-    return (styles / 9 + look.mean[:, None, None]).permute(0, 1, 4, 2, 3)
+    styles = styles / 9
+    for number in gradual:
+        near = nine.index_select(0, square[:, number, 1:-1, 1:-1].flatten())
+        mean = _weighted_mean(departures, near, distances[:, number, 1:-1, 1:-1].reshape(-1, 9))
+        styles[:, number] = mean.view(-1, *size, numbers)
+    return (styles + look.mean[:, None, None]).permute(0, 1, 4, 2, 3)
 
 
 def _objects(
@@ -144,10 +155,10 @@ def _objects(
     return node_y, node_x, (_one_of(tile, tiles) * num_classes + classes) * objects + _one_of(draws >> 32, objects)
 
 
-def _of_nearest(
+def _nine_around(
     values: Tensor, nodes: tuple[Tensor, Tensor], cells: tuple[Tensor, Tensor], first: tuple[Tensor, Tensor]
-) -> Tensor:
-    """The value of the node nearest to each cell.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The nine nodes in and around each square of the lattice.
 
     Args:
         values: of the nodes, (B, num_classes, R, C).
@@ -156,24 +167,40 @@ def _of_nearest(
         first: row and column of the first node, (B, num_classes, 1).
 
     Returns:
-        (B * num_classes * height * width,).
+        the values of nine nodes for each square, (S, 9); the square of each cell, (B, num_classes, height, width); the
+        squared distances from a cell to its nine nodes, (B, num_classes, height, width, 9).
     """
     batch, num_classes, num_rows, num_columns = values.shape
     (y, x), (height, width) = cells, (position.shape[-1] for position in cells)
-    # Each cell's square of the lattice, whose nine nodes are those in it and around.
     row, column = (position.floor().long() - start - 1 for position, start in zip(cells, first, strict=True))
     plane = torch.arange(batch * num_classes, device=values.device).view(batch, num_classes, 1, 1)
-    square = ((plane * (num_rows - 2) + row.unsqueeze(3)) * (num_columns - 2) + column.unsqueeze(2)).flatten()
+    square = (plane * (num_rows - 2) + row.unsqueeze(3)) * (num_columns - 2) + column.unsqueeze(2)
 
     def of_nine(values: Tensor) -> Tensor:
         return values.unfold(2, 3, 1).unfold(3, 3, 1).reshape(-1, 9)
 
     def away(nodes: Tensor, position: Tensor) -> Tensor:
         own = position.expand(batch, -1, height, width).reshape(-1, 1)
-        return of_nine(nodes).index_select(0, square).sub_(own)
+        return of_nine(nodes).index_select(0, square.flatten()).sub_(own)
 
     distances = away(nodes[0], y.unsqueeze(3)).square_().add_(away(nodes[1], x.unsqueeze(2)).square_())
-    return of_nine(values).flatten().index_select(0, square * 9 + distances.argmin(1))
+    return of_nine(values), square, distances.view(*square.shape, 9)
+
+
+def _weighted_mean(departures: Tensor, near: Tensor, distances: Tensor) -> Tensor:
+    """The mean of the styles of the nine objects around each cell, (n, numbers), weighted by how near they are.
+
+    Args:
+        departures: all styles, (styles, numbers).
+        near: numbers of those of the nine objects, (n, 9).
+        distances: squared, from the cell to the objects, in units of the lattice, (n, 9).
+    """
+    weights = (REACH * REACH - distances).clamp(min=0)
+    weights = (weights * weights * weights).float()
+    total = whole = torch.zeros((), device=weights.device)
+    for style, weight in zip(near.unbind(1), weights.unsqueeze(2).unbind(1), strict=True):  # always in this order
+        total, whole = total + departures.index_select(0, style) * weight, whole + weight
+    return total / whole
 
 
 def _jitter(bits: Tensor) -> Tensor:

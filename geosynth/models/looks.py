@@ -26,6 +26,7 @@ from geosynth.models.patterns import one_hot_classes, whole_rows
 STYLE_CELL = 8  # pixels; side of a cell of the grid of styles
 BLUR = 4  # pixels; so close to an edge of the data, the measured detail depends on what lies beyond it
 OBJECTS = 8  # of a class in a tile, whose styles a look keeps
+REACH = 1.25  # spacings of the objects' lattice; in classes that change gradually, objects up to here count in a mean
 _SMALLEST = 1 / 127.5  # a deviation of 1 DN in 8 bits; smaller ones are not distinguished
 _PRIOR_PIXELS = 16.0  # number of pixels of each window that the mean over the whole patch counts as
 

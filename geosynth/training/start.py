@@ -51,7 +51,7 @@ def with_networks_of(settings: TrainSettings) -> TrainSettings:
                 what = f"the model {settings.init} has {value}, not {values[name]}; leave it out"
                 raise SettingsError(what, setting=name)
         settings = TrainSettings.parse({**values, **networks})
-    for name in () if settings.style_lengths else ("look_name", "learn", "style_regions"):
+    for name in () if settings.style_lengths else ("look_name", "learn", "style_regions", "style_gradual"):
         if getattr(settings, name) != TrainSettings.model_fields[name].default:
             raise SettingsError("needs a generator conditioned on looks: set style_lengths", setting=name)
     return settings

@@ -172,8 +172,8 @@ def test_noise_by_kernel_is_that_of_the_cpu(first):
 
 
 @pytest.mark.parametrize("style_length", [0, 100, 2048])
-@pytest.mark.parametrize("gaps", [(48, 48), (16, 400, 48)])
-def test_looks_by_kernel_are_those_of_the_cpu(gaps, style_length):
+@pytest.mark.parametrize(("gaps", "gradual"), [((48, 48), ()), ((16, 400, 48), (1,)), ((16, 400), (1, 0))])
+def test_looks_by_kernel_are_those_of_the_cpu(gaps, gradual, style_length):
     rng = torch.Generator().manual_seed(0)
     look = Look(
         torch.randn((len(gaps), 7), generator=rng),
@@ -181,7 +181,7 @@ def test_looks_by_kernel_are_those_of_the_cpu(gaps, style_length):
         torch.ones(len(gaps)),
     )
     place = torch.tensor([[-808, 0], [10**7, -(10**6) - 8]]).unbind(1)  # as a painter has them
-    drawn = (look, 2**40 + 3, place, (6, 9), gaps, style_length)
+    drawn = (look, 2**40 + 3, place, (6, 9), gaps, gradual, style_length)
     found = look_field._looks_by_kernel(*drawn)
     assert torch.equal(found, look_field._plain_looks(*drawn))
     assert len(found.flatten(0, 2).unique()) > 100

@@ -1,5 +1,7 @@
 """Looks: what is measured is what was put in, and what a generator is told reaches the pixels of that class only."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from geosynth.config import GeneratorSettings
 from geosynth.errors import SettingsError
 from geosynth.models.field import position_noise, random_noise
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.look_field import look_field
+from geosynth.models.look_field import _objects, look_field
 from geosynth.models.looks import STYLE_CELL, Look, local_statistics, style_size
 
 CLASSES, BANDS = 3, 2
@@ -144,12 +146,47 @@ def test_objects_are_as_large_as_their_class_says():
     assert abs(edges[2] - edges[0]) < 0.1 * edges[0]
 
 
-def test_styles_depend_on_absolute_positions_only():
+def test_water_changes_gradually_between_the_styles_observed_and_nothing_else_changes():
+    look = some_look(tiles=20)
+    settings = TINY.model_copy(update={"style_gradual": (1,)})
+    gradual, usual = (look_field(each, look, 1, -4096, 512, 1024, 1024, style_length=64) for each in (settings, TINY))
+    assert torch.equal(gradual[:, [0, 2]], usual[:, [0, 2]])
+    styles, known = gradual[0, 1, BANDS:], (look.mean[1] + look.departures[:, 1].reshape(-1, SIZE))[:, BANDS:]
+    assert (styles >= known.amin(0)[:, None, None] - 1e-5).all()
+    assert (styles <= known.amax(0)[:, None, None] + 1e-5).all()
+    assert torch.allclose(styles.mean((1, 2)), known.mean(0), atol=0.1)
+    assert 0.3 < styles.std() / usual[0, 1, BANDS:].std() < 1
+    for axis in (3, 4):  # an object's cell is 80 px: the change from one style to another takes ten cells, not three
+        assert gradual[:, 1:2].diff(dim=axis).abs().max() < 0.5 * usual[:, 1:2].diff(dim=axis).abs().max()
+
+
+@pytest.mark.parametrize("place", [(0, 0), (1 << 22, -(1 << 20) - 8)])
+def test_a_gradual_style_is_the_mean_of_the_objects_around_weighted_by_their_distance(place):
+    """Against all objects of a large square, whose places and styles `_objects` gives."""
+    look, gap, cells = some_look(), 2 * TINY.style_lengths[1], 20
+    settings = TINY.model_copy(update={"style_gradual": (1,)})
+    whole = replace(look, departures=torch.cat([1.2 * look.departures[..., :BANDS], look.departures[..., BANDS:]], -1))
+    nodes = [(torch.arange(12) - 4 + first // gap).view(1, 1, -1) for first in place]
+    spacing = torch.tensor([2.0 * length for length in TINY.style_lengths], dtype=torch.float64).view(-1, 1, 1)
+    rows, columns = nodes[0].unsqueeze(3).expand(1, CLASSES, -1, 1), nodes[1].unsqueeze(2).expand(1, CLASSES, 1, -1)
+    node_y, node_x, style = (values[0, 1] for values in _objects(whole, 9, rows, columns, spacing, 256))
+    departures = whole.departures.reshape(-1, SIZE)[style]
+    found = look_field(settings, look, 9, *place, 8 * cells, 8 * cells, style_length=256)[0, 1]
+    for row, column in ((0, 0), (3, 17), (19, 8)):
+        y, x = ((first + 8 * cell + 4) / gap for first, cell in zip(place, (row, column), strict=True))
+        weights = (1.25**2 - (node_y - y) ** 2 - (node_x - x) ** 2).clamp(min=0) ** 3
+        expected = look.mean[1] + (departures * weights.unsqueeze(2)).sum((0, 1)) / weights.sum()
+        assert torch.allclose(found[:, row, column].double(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("gradual", [(), (1,), (0, 2)])
+def test_styles_depend_on_absolute_positions_only(gradual):
+    settings = TINY.model_copy(update={"style_gradual": gradual})
     look, place = some_look(), (1 << 22, -(1 << 20))
-    whole = look_field(TINY, look, 3, *place, 192, 256, style_length=512)
-    part = look_field(TINY, look, 3, place[0] + 64, place[1] + 32, 96, 128, style_length=512)
+    whole = look_field(settings, look, 3, *place, 192, 256, style_length=512)
+    part = look_field(settings, look, 3, place[0] + 64, place[1] + 32, 96, 128, style_length=512)
     assert torch.equal(whole[..., 8:20, 4:20], part)
-    assert not torch.equal(look_field(TINY, look, 4, *place, 192, 256, style_length=512), whole)
+    assert not torch.equal(look_field(settings, look, 4, *place, 192, 256, style_length=512), whole)
 
 
 def build(settings=TINY):

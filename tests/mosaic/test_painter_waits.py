@@ -36,6 +36,7 @@ CASES = {
     "a look, drawn": (TOLD, Painter, 2048, False),
     "a look, the same everywhere": (TOLD, Painter, 0, False),
     "a look of regions": ({**TOLD, "style_regions": (4, 1)}, Painter, 2048, False),
+    "a look that changes gradually": ({**TOLD, "style_gradual": (0,)}, Painter, 2048, False),
     "styles, drawn": ({"latent_size": 3}, Painter, 2048, False),
     "a style, fixed": ({"latent_size": 3}, Painter, 2048, True),
     "neither": ({"latent_size": 0}, Painter, 2048, False),

@@ -343,6 +343,8 @@ def test_what_it_paints_is_exact(told, tmp_path, write_raster):
         ({"style_lengths": (8, 8), "style_regions": (2,)}, "style_regions: places in the legend, from 0, below 2"),
         ({"style_lengths": (8,), "style_regions": (1, 1)}, "each once"),
         ({"style_regions": (1,)}, "set style_lengths"),
+        ({"style_gradual": (1,)}, "style_gradual: needs .* set style_lengths"),
+        ({"style_lengths": (8, 8), "style_gradual": (2,)}, "style_gradual: places in the legend, from 0, below 2"),
         ({"style_lengths": (8,), "diversity_weight": 1.0}, "diversity_weight"),
         (
             {"style_lengths": (8,), "start": "linear", "noise_channels": 0},

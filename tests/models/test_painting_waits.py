@@ -112,7 +112,7 @@ class Pointer:
 @pytest.mark.parametrize(
     ("changes", "dtype", "capability"),
     [
-        ({**TOLD, "base_width": 24}, torch.bfloat16, 90),
+        ({**TOLD, "base_width": 24, "style_gradual": (0,)}, torch.bfloat16, 90),
         ({**BASE, "padding": "zeros"}, torch.float32, 80),
         (BASE, torch.float32, 75),  # which has no bfloat16
         ({**TOLD, "style_lengths": (24, 24, 400, 16, 24, 96)}, torch.bfloat16, 100),
@@ -137,7 +137,8 @@ def test_kernels_compile_for_a_gpu(changes, dtype, capability, monkeypatch, reco
         generator(torch.zeros((1, 64, 64), dtype=torch.uint8), latent, noise, 0, look_of(settings, 64, 64))
     monkeypatch.undo()
     monkeypatch.setattr(driver, "_active", Driver(capability))
-    assert len({launch.name for launch in record.kernels.values()}) == (6 if settings.style_lengths else 4)
+    expected = 4 + 2 * bool(settings.style_lengths) + bool(settings.style_gradual)
+    assert len({launch.name for launch in record.kernels.values()}) == expected
     modulations = [launch.constants for launch in record.kernels.values() if launch.name == "_modulate"]
     assert {constants["NOISE"] for constants in modulations} == {True, False}
     whole = {**vars(kernels), **vars(field_kernels)}

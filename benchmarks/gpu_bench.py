@@ -27,7 +27,7 @@ class Sizes(NamedTuple):
     width: int
     """Base width of the generator that is painted with."""
     tile: int
-    """Pixels."""
+    """Pixels; 128 at least, for which the plain encoder of styles is made."""
     batches: tuple[int, ...]
     """Of that generator."""
     trained: tuple[int, int]
@@ -52,7 +52,7 @@ class Sizes(NamedTuple):
 
 FULL = Sizes(64, 256, (4, 16, 64), (32, 64), ("small", "base"), {}, ("embedded", "base"), 4, 512, 20_000, 8192, 0.3, 4)
 _SMALL = {"crop_size": 64, "batch_size": 2, "base_width": 4, "discriminator_width": 4, "encoder_width": 4}
-QUICK = Sizes(8, 64, (2,), (4, 8), ("tiny", "small"), _SMALL, ("embedded",), 1, 64, 300, 64, 0.0, 1)
+QUICK = Sizes(8, 128, (2,), (4, 8), ("tiny", "small"), _SMALL, ("embedded",), 1, 64, 300, 64, 0.0, 1)
 
 
 class Bench:

@@ -273,7 +273,7 @@ def reference_step(bench: Bench, width: int, tflops: float) -> None:
         bench.add(f"{width} ours over plain", peer / took)
 
     def captured_peer() -> None:
-        other = build_plain(step, capturable=True)
+        other = build_plain(step, capturable=bench.device != "cpu")
         replayed = Replay(lambda *values: (other.update(*values),), bench.device, warm_ups=3)
         peer = bench.add(f"{width} plain captured: ms", bench.milliseconds(replayed, *inputs))
         bench.add(f"{width} plain is captured", replayed.enabled)

@@ -226,5 +226,5 @@ def test_judges_are_spaces_of_their_own(tmp_path: Path) -> None:
     assert spaces[-1].bands == (0, 1, 2, 3)
     # Inception is asked for as such: as a judge too, its tiles would be counted twice.
     for wrong in (["waves"], ["wavelets", "wavelets"], ["efficientnet-lite0"], ["inception=weights.pth"]):
-        with pytest.raises(SettingsError, match="choose one of"):
+        with pytest.raises(SettingsError, match="choose from"):
             open_spaces(bands, None, wrong, "cpu", tmp_path)

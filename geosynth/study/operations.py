@@ -142,7 +142,7 @@ class Operations:
         nothing = source.legend.num_classes
 
         def read(window: Window) -> tuple[Array, ClassIndices]:
-            image, indices = source.read(window)
+            image, indices = source.read_holed(window)
             return image, indices if labelled else (indices == nothing).astype(np.uint8)
 
         tiles = map(read, TileView(source, fold, tile_size, tile_size, max_nodata=0.5))

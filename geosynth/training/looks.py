@@ -53,10 +53,8 @@ def training_look(
     step = max(1, -(-sum(map(len, views)) // _MAX_TILES))
     for view in views:
         for window in view[::step]:
-            image, labels = view.source.read(window)
-            hole = (labels == settings.num_classes) & (image == 0).all(axis=0)  # as a source shows pixels without data
-            seen = np.where(hole, np.float32(np.nan), image.astype(np.float32))
-            values = bands.to_network(torch.from_numpy(seen).unsqueeze(0))
+            image, labels = view.source.read_holed(window)
+            values = bands.to_network(torch.from_numpy(image).unsqueeze(0))
             classes = torch.from_numpy(labels).long().unsqueeze(0)
             parts.append(TileStyles.of(values, classes, settings.num_classes, settings.style_lengths))
     if not parts:

@@ -13,7 +13,7 @@ from sklearn.metrics import confusion_matrix, jaccard_score
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from geosynth.config import SegmentSettings
-from geosynth.segmentation.scores import Confusion, SegmentReport, iou, mean_iou, miou_estimate
+from geosynth.segmentation.scores import Confusion, Scores, SegmentReport, iou, mean_iou, miou_estimate
 
 CLASSES = 4
 
@@ -149,6 +149,14 @@ def report_of(**changes):
     values |= {"class_iou": {"water": 0.75, "built": None}, "confusion": ((3, 1), (0, 0)), "weights": "scratch"}
     values |= {"real_tiles": 2, "synthetic_tiles": 0, "coarse_tiles": 0, "train_fold": "train", "test_fold": "test"}
     return SegmentReport(**{**values, "settings": SegmentSettings(), "data": "", "seconds": 1.0, **changes})
+
+
+def test_a_report_keeps_all_digits_and_a_segmenters_file_four(tmp_path):
+    report = report_of(class_iou={"water": 1 / 7, "built": None})
+    report.save(tmp_path / "report.json")
+    assert SegmentReport.load(tmp_path / "report.json") == report
+    four = {"miou": 0.5123, "class_iou": {"water": 0.1429, "built": None}}
+    assert report.scores() == Scores(fold="test", tiles=1, places=3, **four)
 
 
 def test_the_summary_tells_what_was_found_and_from_what():

@@ -135,6 +135,12 @@ class PatchSource(ABC):
         """The imagery of `read` alone."""
         return self.read(window)[0]
 
+    def read_holed(self, window: Window) -> tuple[Array, ClassIndices]:
+        """As `read`, but with imagery in float32 and NaN where it has no data: where it is 0 beside no class."""
+        image, indices = self.read(window)
+        hole = (indices == self.legend.num_classes) & (image == 0).all(axis=0)
+        return np.where(hole, np.float32(np.nan), image.astype(np.float32)), indices
+
     def extra_type(self, name: str) -> tuple[np.dtype[Any], float]:
         """Dtype and nodata value of a further map.
 

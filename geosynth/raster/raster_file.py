@@ -17,7 +17,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from odc.geo.geobox import GeoBox
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.io import MemoryFile
 
 from geosynth.config.bands import Quantity, values_of_each
@@ -95,9 +95,12 @@ class RasterFile:
         self._in_files = isinstance(dataset, BandFiles)
         self.block_shape: tuple[int, int] = dataset.block_shapes[0]
         """Height and width of the file's own blocks."""
-        self._has_mask = self.mask_kind == "mask" or (
-            self.mask_kind == "alpha" and "alpha" not in self.colour_interpretation
-        )
+        alpha = [number for number, colour in enumerate(dataset.colorinterp, 1) if colour == ColorInterp.alpha]
+        if alpha and self.mask_kind == "none":
+            self.mask_kind = "alpha"  # which GDAL says of files of two or four bands only
+        is_read = "alpha" in self.colour_interpretation
+        self._alpha = alpha[0] if self.mask_kind == "alpha" and alpha and not is_read else None
+        """Number of the band that serves as the mask; None for none."""
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
@@ -112,7 +115,7 @@ class RasterFile:
     @property
     def is_full(self) -> bool:
         """Whether all pixels are known to have data, without reading them."""
-        return self.mask_kind != "nodata" and not self._has_mask and self.dtype.kind != "f"
+        return self.mask_kind not in ("nodata", "mask") and self._alpha is None and self.dtype.kind != "f"
 
     def describe(self) -> dict[str, Any]:
         """Description of the file, as plain values."""
@@ -151,8 +154,12 @@ class RasterFile:
         try:
             values: Array = dataset.read(self.bands, window=place, out_shape=out_shape, resampling=Resampling[how])
             valid = has_data(values, self._nodata, every=self._in_files)
-            if self._has_mask:
+            if self.mask_kind == "mask":
                 valid &= dataset.dataset_mask(window=place, out_shape=shape) != 0
+            elif self._alpha is not None:
+                one = None if shape is None else (1, *shape)
+                (alpha,) = dataset.read([self._alpha], window=place, out_shape=one, resampling=Resampling.nearest)
+                valid &= alpha != 0
         except GDAL_ERRORS as error:
             raise RasterError(f"{self.path}: {wrong}: {one_line(error)}") from error
         return values, valid

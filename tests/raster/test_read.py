@@ -111,6 +111,29 @@ def test_windows_and_masks_are_those_of_rasterio(files: dict[str, Path], name: s
         assert (raster.geobox.crs is None) == (dataset.crs is None)
 
 
+@pytest.mark.parametrize(
+    "colours", ["gray alpha", "red nir alpha", "alpha red green blue nir", "red green blue nir alpha"]
+)
+def test_alpha_is_the_mask_whatever_the_number_of_bands(tmp_path: Path, colours: str) -> None:
+    """GDAL says so of files of two or four bands only."""
+    names, hidden = colours.split(), holes(8)
+    alpha = names.index("alpha")
+    values = random_image(9, HEIGHT, WIDTH, len(names))
+    values[alpha] = np.where(hidden, 0, 255)
+    profile = {"driver": "GTiff", "count": len(names), "height": HEIGHT, "width": WIDTH, "dtype": "uint8"}
+    profile |= {"crs": UTM, "transform": north_up(), "photometric": "minisblack"}
+    with rasterio.open(tmp_path / "a.tif", "w", **profile) as file:  # colours come before pixels
+        file.colorinterp = [ColorInterp[name] for name in names]
+        file.write(values)
+    others = [number for number in range(1, len(names) + 1) if number != alpha + 1]
+    raster = open_raster(tmp_path / "a.tif", others)
+    assert (raster.mask_kind, raster.is_full) == ("alpha", False)
+    window = Window(3, 5, 40, 60)
+    np.testing.assert_array_equal(raster.read(window)[1], ~hidden[window.slices])
+    np.testing.assert_array_equal(raster.read_reduced((HEIGHT, WIDTH), "average")[1], ~hidden)
+    assert open_raster(tmp_path / "a.tif").read(window)[1].all(), "it is data where it is read itself"
+
+
 @pytest.mark.parametrize("name", ["nodata", "internal mask", "sidecar mask", "alpha", "nan"])
 def test_the_masks_of_these_files_do_mask(files: dict[str, Path], name: str) -> None:
     raster = open_raster(files[name], [1, 2, 3] if name == "alpha" else None)

@@ -50,7 +50,7 @@ ELSEWHERE = {
 
 def include_pages(app: Sphinx, page: str, source: list[str]) -> None:
     """Put pages that stand elsewhere into the site, and lead links between files of the repository to their pages."""
-    folder = ROOT / "docs"
+    page_folder = folder = (ROOT / "docs" / page).parent
 
     def lead(link: re.Match[str]) -> str:
         path, anchor = link.group(1), link.group(2) or ""
@@ -58,7 +58,8 @@ def include_pages(app: Sphinx, page: str, source: list[str]) -> None:
         if ":" in path or not target.is_relative_to(ROOT):
             return link.group()
         name = target.relative_to(ROOT).as_posix()
-        return f"]({ELSEWHERE.get(name) or Path(os.path.relpath(target, ROOT / 'docs')).as_posix()}{anchor})"
+        there = ROOT / "docs" / ELSEWHERE[name] if name in ELSEWHERE else target
+        return f"]({Path(os.path.relpath(there, page_folder)).as_posix()}{anchor})"
 
     text = source[0]
     if include := re.match(r"```{include} \.\./(.+)\n```\n", text):

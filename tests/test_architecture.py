@@ -171,10 +171,10 @@ def _assert_there(name: str, page: str) -> None:
         found = getattr(found, attribute)
 
 
-@pytest.mark.parametrize(
-    "page",
-    ["CONTRIBUTING.md", "README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))],
-)
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "README.md", *PAGES])
 def test_names_in_the_documentation_exist(page: str) -> None:
     """Modules and what is in them, and files of the repository."""
     text = (ROOT / page).read_text(encoding="utf-8")

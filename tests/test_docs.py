@@ -40,7 +40,7 @@ from rasters import north_up, random_codes, write_raster
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for path in (ROOT / "README.md", ROOT / "geosynth/weights/MODEL_CARD.md", *(ROOT / "docs").glob("*.md"))
+    for path in (ROOT / "README.md", ROOT / "geosynth/weights/MODEL_CARD.md", *(ROOT / "docs").rglob("*.md"))
     if path.name != "commands.md"  # made by the site
 )
 BANDS = ("red", "green", "blue", "nir")
@@ -331,7 +331,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     assert (site / "index.html").is_file()
     assert (site / "searchindex.js").is_file()
-    for page in site.glob("*.html"):  # nothing is fetched when they are read
+    for page in site.rglob("*.html"):  # nothing is fetched when they are read
         assert not re.search(r'(?:src|stylesheet" href)="https?://', page.read_text(encoding="utf-8")), page.name
 
 

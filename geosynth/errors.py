@@ -142,6 +142,26 @@ def first_of(names: Iterable[object], most: int = 12) -> str:
     return ", ".join(words[:most]) + more
 
 
+# By these words errors of exhausted memory are recognised that have no class of their own: words of CUDA and its
+# libraries, of torch's CPU allocator, of oneDNN, of the system and its loader, and of Python, which needs memory for a
+# thread.
+_MEMORY_WORDS = (
+    "out of memory",
+    "_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator",
+    "allocate memory",
+    "not enough memory",
+    "could not create a primitive",
+    "failed to map segment",
+    "can't start new thread",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, of whatever class, says that memory is exhausted."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _MEMORY_WORDS)
+
+
 def no_more_files(error: BaseException) -> OSError | None:
     """The "too many open files" that caused an error, if it did: then nothing is wrong with the file itself."""
     seen: BaseException | None = error

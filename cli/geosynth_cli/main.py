@@ -81,7 +81,6 @@ def _root(
 
 _LEAST_MEMORY = 96 << 20  # bytes
 _UNEXPECTED = "unexpected"
-_NO_MEMORY = "allocate memory", "can't start new thread", "failed to map segment"  # parts of libraries' messages
 _OUT_OF_MEMORY = "out of memory; choose a smaller --max-memory, --block-size, --batch-size or --crop-size"
 
 
@@ -167,9 +166,10 @@ def _signals() -> Iterator[Callable[[], set[int]]]:
 
 
 def _line_of(error: Exception) -> str:
-    from geosynth.errors import GeosynthError, no_more_files
+    from geosynth.errors import GeosynthError, is_out_of_memory, no_more_files
 
-    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+    is_of_option = isinstance(error, GeosynthError) and error.setting is not None  # a full GPU: another --device helps
+    if is_out_of_memory(error) and not is_of_option:
         return _OUT_OF_MEMORY
     if shortage := no_more_files(error):
         error = shortage

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from geosynth.errors import CheckpointError, counted, first_line
+from geosynth.errors import CheckpointError, counted, first_line, is_out_of_memory
 
 
 def choose_device(device: str = "auto") -> str:
@@ -125,18 +125,6 @@ def side_by_side(count: int) -> Iterator[Submit]:
 _DEVICES = "auto, cpu, cuda and cuda:1 are"
 _KINDS = ("cpu", "cuda")  # of devices; AMD's GPUs are "cuda" too. Apple's, for one, lack float64 and pinned memory
 
-# By these words errors of exhausted memory are recognised that have no class of their own: words of CUDA and its
-# libraries, of torch's CPU allocator, of oneDNN, of the system, and of Python, which needs memory for a thread.
-_MEMORY_WORDS = (
-    "out of memory",
-    "_STATUS_ALLOC_FAILED",
-    "DefaultCPUAllocator",
-    "can't allocate memory",
-    "not enough memory",
-    "could not create a primitive",
-    "Cannot allocate memory",
-    "can't start new thread",
-)
 # Parameters of glibc's mallopt (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 
@@ -180,7 +168,7 @@ def plain_memory_error() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in _MEMORY_WORDS):
+        if isinstance(error, torch.OutOfMemoryError) or is_out_of_memory(error):
             raise MemoryError(first_line(error)) from error
         raise
 

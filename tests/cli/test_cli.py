@@ -165,6 +165,7 @@ def test_a_current_folder_that_is_gone_is_said(
     [
         MemoryError(),
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("could not create a primitive"),
         ImportError("libtorch_cpu.so: failed to map segment from shared object"),
         "can't start new thread",
     ],
@@ -177,6 +178,16 @@ def test_too_little_memory_is_one_line_wherever_it_is_cited(
 
     monkeypatch.setattr(geosynth, "info", broken)
     assert run("info", tmp_path).err.startswith("error: out of memory; choose a smaller")
+
+
+def test_a_gpu_whose_memory_others_use_is_a_matter_of_device(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise geosynth.GeosynthError("'cuda' cannot be used: CUDA error: out of memory", setting="device")
+
+    monkeypatch.setattr(geosynth, "info", full)
+    assert run("info", tmp_path).err == "error: device: 'cuda' cannot be used: CUDA error: out of memory\n"
 
 
 def test_terminated_keeps_finished_blocks_and_says_so(

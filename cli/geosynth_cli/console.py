@@ -141,7 +141,8 @@ def print_report(report: Any, as_json: bool) -> None:
 def print_mapping(values: Mapping[str, Any], indent: int = 0) -> None:
     """Print nested plain values as indented lines on stdout; in a list, flat mappings take one line each.
 
-    In such a line, values that are not known are left out.
+    In such a line, values that are not known are left out. Single numbers are rounded to four digits, lists are not,
+    since they may be a transform; --json shows all in full.
     """
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -155,9 +156,17 @@ def print_mapping(values: Mapping[str, Any], indent: int = 0) -> None:
                     print_mapping(entry, indent + 4)
                 else:
                     known = {key: one for key, one in entry.items() if one is not None} or entry
-                    typer.echo(f"{' ' * indent}  - " + ", ".join(f"{key} {one}" for key, one in known.items()))
+                    shown = ", ".join(f"{key} {_rounded(one)}" for key, one in known.items())
+                    typer.echo(f"{' ' * indent}  - {shown}")
             if len(value) > 20:
                 typer.echo(f"{' ' * indent}  ... {len(value) - 20} more (--json shows all)")
         else:
-            shown = ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
-            typer.echo(f"{' ' * indent}{name}: {shown}")
+            is_list = isinstance(value, Sequence) and not isinstance(value, str)
+            typer.echo(f"{' ' * indent}{name}: {', '.join(map(str, value)) if is_list else _rounded(value)}")
+
+
+def _rounded(value: Any) -> Any:
+    """A fraction with four digits, and four decimals of larger numbers; anything else unchanged."""
+    if not isinstance(value, float):
+        return value
+    return round(value, 4) if abs(value) >= 1 else float(f"{value:.4g}")

@@ -205,10 +205,10 @@ def check_look_name(name: str) -> None:
     """Refuse a text that cannot be the name of a look, which is a part of tensors' names in model files.
 
     Raises:
-        ValueError: one line.
+        SettingsError: one line.
     """
     if not re.fullmatch(r"[\w-]+", name):
-        raise ValueError(f"a look's name consists of letters, digits, - and _; got {name!r}")
+        raise SettingsError(f"a look's name consists of letters, digits, - and _; got {name!r}")
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -60,6 +60,12 @@ class GenerateSettings(Settings):
     stac: bool = False
     """Whether to write a STAC item beside the image."""
 
+    @model_validator(mode="after")
+    def _check_block_size(self) -> Self:
+        if self.max_memory is not None:
+            self.refuse_idle("with a limit of memory, by which it is chosen", "block_size")
+        return self
+
     def mode(self, generator: GeneratorSettings) -> Literal["exact", "blend"]:
         """How windows are joined for a generator, see `mosaic`.
 

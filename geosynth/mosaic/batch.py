@@ -26,11 +26,12 @@ from geosynth.mosaic.image import check_image_name, check_image_output, paint_im
 from geosynth.mosaic.inputs import Labels, Model, as_files, engine, opened
 from geosynth.mosaic.pipeline import Executor
 from geosynth.mosaic.provenance import is_made_from
-from geosynth.mosaic.style import Files, Style, chosen_style, style_files
+from geosynth.mosaic.style import Files, Style, check_style, chosen_style, style_files
 from geosynth.mosaic.summary import summary_path, summary_tags, write_summary
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.images import image_tags, is_zarr_name, open_image
 from geosynth.raster.label_files import label_files, open_labels
+from geosynth.raster.label_legend import FROM_RASTER
 from geosynth.raster.mosaic import with_neighbours
 from geosynth.raster.one_hot import LabelsOfFile
 from geosynth.raster.read import Raster
@@ -106,6 +107,7 @@ def generate_many(
         raise SettingsError(f"1 to {_MAX_SAMPLES} realisations, got {samples!r}", setting="samples")
     if summary and samples == 1:
         raise SettingsError("a summary needs several realisations: give samples too")
+    check_style(style, style_labels, settings, style_bands)
     if not each:
         check_image_name(out)
     _refuse_among_labels(labels, out if each else out.parent)
@@ -119,7 +121,10 @@ def generate_many(
     is_one = samples == 1 and not each
     if is_joined or is_one:
         check_image_output(out, inputs, settings, overwrite=overwrite)
-    raster = None if each else opened(labels)  # before a model is loaded
+    # Before a model is loaded:
+    raster = None if each else opened(labels)
+    if legend is not None and legend != FROM_RASTER:
+        legend = Legend.load(legend)
     if raster is not None and settings.stac:
         check_can_be_item(raster)
     # The memory of large tensors is also kept from one image to the next.

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from geosynth.checkpoint import GeneratorModel, card_with_look, check_model_output, load_generator, save_with_look
+from geosynth.config.networks import check_look_name
 from geosynth.errors import DataError, GridError, SettingsError, counted
 from geosynth.grid import Window, offset_in, warn_of_pixel_size
 from geosynth.grid.alignment import is_south_up
@@ -67,6 +68,7 @@ def add_look(
     """
     out = Path(out)
     check_model_output(out, overwrite=overwrite)
+    check_look_name(name)
     loaded = load_generator(model)
     _known(loaded)
     card_with_look(loaded, name)  # refused before an image is read

@@ -53,16 +53,10 @@ def chosen_style(
         SettingsError: if these contradict each other, or do not fit the model.
         GeosynthError: see `style_from_image` and `look_from_images`.
     """
+    check_style(style, style_labels, settings, bands)
     images, labels = style_files(style), style_files(style_labels)
-    own = style if isinstance(style, Tensor | Look) else None
-    if settings.look is not None and (images or own is not None):
-        raise SettingsError(f"{settings.look!r} and a style are given; give one of them", setting="look")
-    if labels and not images:
-        raise SettingsError("labels of a style are given, but no image to take it from")
-    if bands and not images:
-        raise SettingsError("bands of a style are given, but no image to take it from")
     if not images:
-        return own
+        return style if isinstance(style, Tensor | Look) else None
     if model.card.settings.style_lengths:
         try:
             return look_from_images(images, labels, model, legend, bands, settings.unknown)
@@ -73,6 +67,23 @@ def chosen_style(
     if labels:
         raise SettingsError(f"{model.path}: its styles describe whole images; leave out the labels of the style")
     return torch.stack([style_from_image(image, model, bands) for image in images]).mean(0)
+
+
+def check_style(
+    style: Style, style_labels: Files, settings: GenerateSettings, bands: Sequence[str] | None = None
+) -> None:
+    """Refuse arguments of `chosen_style` that contradict each other, for which no model is needed.
+
+    Raises:
+        SettingsError: one line.
+    """
+    images = style_files(style)
+    if settings.look is not None and (images or isinstance(style, Tensor | Look)):
+        raise SettingsError(f"{settings.look!r} and a style are given; give one of them", setting="look")
+    if style_files(style_labels) and not images:
+        raise SettingsError("labels of a style are given, but no image to take it from")
+    if bands and not images:
+        raise SettingsError("bands of a style are given, but no image to take it from")
 
 
 def style_files(*given: Style) -> list[str | Path]:

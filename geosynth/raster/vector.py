@@ -109,6 +109,26 @@ class VectorLabels:
         self._place = Window(*map(int, (top, left, rows, columns)))
         self.geobox = crop(lattice, self._place)
 
+    @staticmethod
+    def check(
+        path: str | Path,
+        column: str,
+        *,
+        layer: str | None = None,
+        resolution: float | None = None,
+        crs: str | None = None,
+        width: float | str | None = None,
+    ) -> None:
+        """Refuse at once what can be refused before a legend is known and features are read.
+
+        The arguments are those of the class. Without a resolution, which may not be known either, any is possible.
+
+        Raises:
+            SettingsError, DataError, GridError: one line.
+        """
+        source = VectorLayer.open(Path(path), column, layer, width)
+        _lattice(source, 1.0 if resolution is None else resolution, None, crs)
+
     def __enter__(self) -> Self:
         return self
 
@@ -179,9 +199,10 @@ class VectorLabels:
             -np.inf,
             np.inf,
         )  # end of features that begin west of the CRS's origin; start of those that end east of it
-        done = written = left_out = 0
+        done = written = left_out = num_lines = 0
         for values, widths, wkb in source.batches():
-            geometries = source.widened(wkb, widths, lattice)
+            geometries, lines = source.widened(wkb, widths, lattice)
+            num_lines += lines
             indices = classes.indices(values)
             # y points up: on which side of an edge GDAL counts a pixel depends on the direction of y.
             geometries = shapely.transform(to_pixels(geometries, lattice), lambda points: points * (1, -1))
@@ -203,6 +224,8 @@ class VectorLabels:
         if not written:
             where = "" if area is None else " on the grid of --like"
             raise DataError(f"{source.name}: {f'has no feature with a class{where}' if done else 'is empty'}")
+        if source.width is not None and not num_lines:
+            _LOG.warning("%s: has no lines, so their width has no effect", source.name)
         if left_out:
             _LOG.warning("%s: left out, without class or shape: %s", source.name, counted(left_out, "feature"))
         left, low, right, high = bounds

@@ -83,8 +83,11 @@ class VectorLayer(NamedTuple):
         except (*FAILURES, pyarrow.ArrowException, OSError) as error:
             raise DataError(f"{self.name}: cannot be read: {one_line(error)}") from error
 
-    def widened(self, wkb: npt.NDArray[Any], widths: list[Any], lattice: GeoBox) -> npt.NDArray[Any]:
-        """Polygons in the CRS of `lattice`: the file's polygons, and its lines widened to their widths."""
+    def widened(self, wkb: npt.NDArray[Any], widths: list[Any], lattice: GeoBox) -> tuple[npt.NDArray[Any], int]:
+        """Polygons in the CRS of `lattice`: the file's polygons, and its lines widened to their widths.
+
+        Also returns the number of lines.
+        """
         try:
             with np.errstate(invalid="ignore"):
                 geometries: npt.NDArray[Any] = shapely.force_2d(shapely.from_wkb(wkb))
@@ -118,7 +121,7 @@ class VectorLayer(NamedTuple):
             if not lattice.crs.projected:
                 raise GridError(f"{self.name}: holds lines, whose width is in metres; a grid in degrees cannot show it")
             geometries[lines] = shapely.buffer(geometries[lines], metres / metres_per_unit(lattice.crs) / 2)
-        return geometries
+        return geometries, int(lines.sum())
 
 
 def _of_the_earth(geometries: npt.NDArray[Any], crs: CRS) -> npt.NDArray[np.floating]:

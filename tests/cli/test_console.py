@@ -55,6 +55,20 @@ def test_in_a_list_what_is_not_known_is_left_out(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.splitlines() == ["classes: (1)", "  - code 1"]
 
 
+def test_numbers_are_shown_with_four_digits_and_transforms_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    shares = {"roads": 0.053199327731092436, "water": 1.0, "ponds": 0.00001234567}
+    print_mapping({"class_shares": shares, "gsd": 10.000000000000002, "pixels": 7, "transform": [0.5971642834779395]})
+    assert capsys.readouterr().out.splitlines() == [
+        "class_shares:",
+        "  roads: 0.0532",
+        "  water: 1.0",
+        "  ponds: 1.235e-05",
+        "gsd: 10.0",
+        "pixels: 7",
+        "transform: 0.5971642834779395",
+    ]
+
+
 @pytest.mark.parametrize(("entries", "more"), [(20, []), (21, ["  ... 1 more (--json shows all)"])])
 def test_of_long_lists_the_first_twenty_are_shown(
     entries: int, more: list[str], capsys: pytest.CaptureFixture[str]

@@ -14,6 +14,7 @@ import rioxarray
 import xarray as xr
 import zarr.codecs
 
+import geosynth.checkpoint
 from geosynth.checkpoint import GeneratorModel
 from geosynth.legend import CHESAPEAKE
 from geosynth.unfinished import UnfinishedWork
@@ -205,6 +206,34 @@ def test_refusals_are_one_line_and_leave_nothing(
     assert lines[0].startswith("error: ")
     assert message in lines[0]
     assert len(sorted(tmp_path.rglob("*"))) == len(before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["land.geojson", "--column", "class"], "land.geojson: EPSG:4326 is in degrees"),
+        (["land.geojson", "--column", "kind", "--crs", UTM_18N], "has no column 'kind'; it has class"),
+        (["land.geojson", "--column", "class", "--crs", "EPSG:9"], "CRS EPSG:9: unknown"),
+        (["land.geojson", "--column", "class", "--crs", UTM_18N, "--resolution", "0"], "--resolution: a positive size"),
+        (["land.geojson", "--column", "class", "--crs", UTM_18N, "--width", "0"], "--width: of lines, a positive"),
+        (["tiles", "--style-labels", "tiles/west.tif"], "labels of a style are given, but no image"),
+        (["tiles", "--style-bands", "red"], "bands of a style are given, but no image"),
+        (["tiles", "--style-from", "tiles/west.tif", "--look", "dim"], "--look: 'dim' and a style are given"),
+        (["tiles", "--legend", "land.geojson"], "land.geojson: name: is needed"),
+        (["tiles", "--block-size", "512", "--max-memory", "4GB"], "--block-size: no effect with a limit of memory"),
+    ],
+)
+def test_what_is_wrong_with_options_is_said_before_a_model_is_loaded(
+    generate: Generate, labels: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.setattr(geosynth.checkpoint, "load_file", lambda *_, **__: pytest.fail("a model is loaded"))
+    ring = [[-76, 39], [-76, 39.001], [-75.999, 39.001], [-76, 39]]
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    feature = {"type": "Feature", "properties": {"class": "water"}, "geometry": shape}
+    Path("land.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    code, _, errors = generate("--out", "a.tif", "--labels", *arguments)
+    assert (code, len(errors)) == (1, 1)
+    assert message in errors[0]
 
 
 def test_the_compression_that_is_asked_for_is_used(generate: Generate, labels: Path) -> None:

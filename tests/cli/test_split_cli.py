@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,17 @@ def test_split_check_and_tiles(call: Call, store: Path, tmp_path: Path) -> None:
     assert call("split", "--check", *folders, "--buffer", 6).code == 0
 
 
+def test_stores_of_several_crss_are_summed_up(call: Call, tmp_path: Path) -> None:
+    for zone in ("26917", "26918"):
+        make_scene_store(tmp_path / f"stores/{zone}", {"a": Window(0, 0, 200, 200)}, crs=f"EPSG:{zone}")
+    done = call("split", "--data", tmp_path / "stores", "--by", "blocks", "--block-size", 50)
+    assert (done.code, done.err) == (0, "")
+    *of_stores, of_all = re.findall(r"^pixels +(.*)", done.out, re.MULTILINE)
+    numbers = [[int(number.replace(",", "")) for number in line.split()] for line in (*of_stores, of_all)]
+    assert [sum(column) for column in zip(*numbers[:-1], strict=True)] == numbers[-1]
+    assert "\nall stores:\n" in done.out
+
+
 def test_without_a_crs_lengths_are_pixels(call: Call, tmp_path: Path) -> None:
     places = {"a.tif": Window(0, 0, 200, 200), "b.tif": Window(0, 260, 200, 120)}
     data = make_scene_store(tmp_path / "store", places, crs=None, transform=Affine(2, 0, 5, 0, -2, 0)).path
@@ -91,6 +103,11 @@ def test_a_side_that_is_no_number_of_pixels(call: Call, store: Path, option: str
     assert "whole pixels are needed" in done.err
 
 
+def test_tiles_overwrite_only_what_they_export(call: Call, store: Path) -> None:
+    done = call("tiles", "--data", store, "--overwrite")
+    assert (done.code, done.out, done.err) == (1, "", "error: --overwrite: no effect without --export\n")
+
+
 def test_a_split_as_json_and_only_in_a_file(call: Call, store: Path, tmp_path: Path) -> None:
     before = Store(store).split
     options = ("--by", "clusters", "--shares", "1,0,1", "--file-only", "--out", tmp_path / "split.parquet", "--json")
@@ -112,6 +129,7 @@ def test_a_split_as_json_and_only_in_a_file(call: Call, store: Path, tmp_path: P
         (("--buffer", "far"), "neither metres, as in 200, nor pixels, as in 64px"),
         (("--buffer", "100px"), "leaves fold"),
         (("--train", "."), "for --check"),
+        (("--overwrite",), "--overwrite: no effect without --out"),
         (("--patch-size", "8"), "--patch-size: no effect without --check"),
         (("--check", "--patch-size", "9999"), "no fold holds a patch of 9999 px"),
         (("--check", "--out", "split.gpkg"), "--out: no effect with --check"),

@@ -484,6 +484,13 @@ def test_stores_of_two_zones_are_split_and_parted(tmp_path: Path) -> None:
     assert len(stores) == 2
     said = split(tmp_path / "out", block_size=32, buffer=10, shares=(1, 0, 1), seed=1, out=tmp_path / "split.gpkg")
     assert [Path(store["file"]).is_file() for store in said["stores"]] == [True, True]
+    for fold, every in said["folds"].items():
+        parts = [store["folds"][fold] for store in said["stores"]]
+        assert every["pixels"] == sum(part["pixels"] for part in parts) > 0 or fold == "val"
+        for name, share in every["class_shares"].items():
+            in_all = sum(part["class_shares"][name] * part["pixels"] for part in parts)
+            assert share * every["pixels"] == pytest.approx(in_all)
+    assert sum(every["share"] for every in said["folds"].values()) == pytest.approx(1)
     (leak,) = check_split(tmp_path / "out", distance=10)
     assert leak.num_pairs == 0
     assert leak.smallest < 100

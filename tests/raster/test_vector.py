@@ -354,6 +354,15 @@ def test_like_is_checked(tmp_path: Path) -> None:
         geosynth.rasterize(lines, tmp_path / "out.tif", "class", like=degrees, width=3)
 
 
+@pytest.mark.parametrize(("shapes", "said"), [([SQUARE], True), ([SQUARE, LINE], False)])
+def test_a_width_without_lines_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, shapes: list[Any], said: bool
+) -> None:
+    path = write(tmp_path / "land.gpkg", shapes, ["water"] * len(shapes))
+    VectorLabels(path, "class", resolution=1, width=4).close()
+    assert ("has no lines, so their width has no effect" in caplog.text) == said
+
+
 def test_outputs_are_checked(tmp_path: Path) -> None:
     path = write(tmp_path / "land.gpkg", [SQUARE], [2])
     (tmp_path / "there.tif").touch()

@@ -314,6 +314,7 @@ def split(
     """Split a store into train, val and test by place, or check any split for leakage."""
     files = {name: paths for name, paths in (("train", train), ("val", val), ("test", test)) if paths}
     refuse_idle("without --check", not check, patch_size=patch_size)
+    refuse_idle("without --out", out is None, overwrite=overwrite or None)
     if check:
         refuse_idle("with --check", True, polygons=polygons, scenes=scenes, out=out)
         _check(data, files, buffer, patch_size, as_json)
@@ -342,14 +343,19 @@ def split(
     if as_json:
         print_json(result)
         return
-    for store in result["stores"]:
-        _print_store(store, len(result["stores"]) > 1)
+    stores = result["stores"]
+    for store in stores:
+        if len(stores) > 1:
+            typer.echo(f"{store['path']}:")
+        _print_folds(store["folds"])
+        if store["file"]:
+            typer.echo(store["file"])
+    if len(stores) > 1:
+        typer.echo("all stores:")
+        _print_folds(result["folds"])
 
 
-def _print_store(store: dict[str, Any], named: bool) -> None:
-    if named:
-        typer.echo(f"{store['path']}:")
-    folds = store["folds"]
+def _print_folds(folds: dict[str, Any]) -> None:
     rows = [
         ("pixels", *(f"{values['pixels']:,}" for values in folds.values())),
         ("share of all", *(f"{values['share']:.1%}" for values in folds.values())),
@@ -359,8 +365,6 @@ def _print_store(store: dict[str, Any], named: bool) -> None:
         ),
     ]
     print_table(("", *folds), rows)
-    if store["file"]:
-        typer.echo(store["file"])
 
 
 def _check(data: str | None, files: dict[str, list[str]], buffer: str, patch_size: int | None, as_json: bool) -> None:
@@ -413,6 +417,7 @@ def tiles(
 
     Tiles lie entirely in their fold. Training needs no files: it reads tiles from the store.
     """
+    refuse_idle("without --export", export is None, overwrite=overwrite or None)
     import geosynth
 
     folds = [fold] if fold else ["train", "val", "test"]

@@ -221,17 +221,17 @@ def _labels(
         )
         yield labels
         return
+    options: dict[str, Any] = {"layer": layer, "width": parse_width(width), "crs": crs}
+    geosynth.VectorLabels.check(labels, column, resolution=resolution, **options)  # before a model is loaded
     described = geosynth.info(model)
-    if (pixel := resolution or described["gsd"]) is None:
+    if (pixel := described["gsd"] if resolution is None else resolution) is None:
         raise SettingsError("the model has no pixel size; give --resolution")
     with geosynth.VectorLabels(
         labels,
         column,
         legend or geosynth.Legend.from_values(described["legend"]),
-        layer=layer,
-        width=parse_width(width),
         resolution=pixel,
-        crs=crs,
+        **options,
         progress=lambda stage, done, total: update(done, total),
     ) as raster:
         yield raster

@@ -221,6 +221,7 @@ def evaluate(
     """
     from geosynth.errors import SettingsError
 
+    refuse_idle("without --out", out is None, overwrite=overwrite or None)
     refuse_idle("without --data", data is None, model=model, fold=fold, look=look)
     sources: dict[str, Any] = {"real": real, "labels": labels}
     if data is None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from geosynth.errors import DataError, SettingsError, first_of
 from geosynth.files import check_output, delete, parents_of, refuse_folder, refuse_inputs, replacing, writing
-from geosynth.grid.split import FOLDS, SHARES
+from geosynth.grid.split import SHARES
 from geosynth.grid.vector import check_suffix
 from geosynth.inputs import is_remote
 from geosynth.locks import alone_in
@@ -66,7 +66,8 @@ def split(
         progress: called with the number of finished steps and of all steps.
 
     Returns:
-        the split and, for each store, the resulting pixels and class shares of each fold, as plain values.
+        the split and the resulting pixels and class shares of each fold, for each store and for all of them, as plain
+        values.
 
     Raises:
         SettingsError, DataError, GridError, OutputError: one line each.
@@ -105,7 +106,7 @@ def split(
             other.class_pixels("all", progress)
         _write(chosen, files, [source for source in sources if keep and isinstance(source, Store)])
     described = [_describe(other, file) for other, file in zip(chosen, files, strict=True)]
-    return {"by": by, "seed": seed, "stores": described}
+    return {"by": by, "seed": seed, "stores": described, "folds": _describe_folds(chosen)}
 
 
 def _write(chosen: Sequence[PatchSource], files: Sequence[Path | None], stores: Sequence[Store]) -> None:
@@ -214,9 +215,19 @@ def _files(sources: Sequence[PatchSource], out: Path | None) -> list[Path | None
 
 
 def _describe(source: PatchSource, file: Path | None) -> dict[str, Any]:
-    """What each fold of a source got, and under "none" the pixels in no fold."""
-    counts = {fold: np.array(source.class_pixels(fold)) for fold in FOLDS}
-    every = np.array(source.class_pixels("all"))
+    folds = _describe_folds([source])
+    return {"path": source.path, "file": str(file) if file else None, "buffer_px": source.split.buffer, "folds": folds}
+
+
+def _describe_folds(sources: Sequence[PatchSource]) -> dict[str, Any]:
+    """What each fold of the sources together got, and under "none" the pixels in no fold."""
+    names = list(dict.fromkeys(name for source in sources for name in source.legend.names))
+    counts = {fold: np.zeros(len(names), np.int64) for fold in FOLDS_AND_ALL}
+    for source in sources:
+        classes = [names.index(name) for name in source.legend.names]
+        for fold, count in counts.items():
+            count[classes] += source.class_pixels(fold)
+    every = counts.pop("all")
     counts["none"] = every - sum(counts.values())
     folds = {}
     for fold, of_fold in counts.items():
@@ -224,6 +235,6 @@ def _describe(source: PatchSource, file: Path | None) -> dict[str, Any]:
         folds[fold] = {
             "pixels": int(of_fold.sum()),
             "share": float(of_fold.sum() / max(1, int(every.sum()))),
-            "class_shares": dict(zip(source.legend.names, shares, strict=True)),
+            "class_shares": dict(zip(names, shares, strict=True)),
         }
-    return {"path": source.path, "file": str(file) if file else None, "buffer_px": source.split.buffer, "folds": folds}
+    return folds

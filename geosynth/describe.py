@@ -17,7 +17,6 @@ from geosynth.grid import Window
 from geosynth.inputs import band_files, is_remote, read_values, sha256_of
 from geosynth.model_item import model_item
 from geosynth.progress import Progress, silent
-from geosynth.raster.class_table import read_class_table
 from geosynth.raster.raster_file import RasterFile
 from geosynth.raster.read import SCAN_BLOCK
 from geosynth.raster.zarr_group import find_group, is_image
@@ -210,7 +209,7 @@ def _raster(file: str | Path) -> Described:
     # A colour table in a GeoTIFF has 256 entries; unused ones are black.
     classes = [
         {"code": code, "name": name, "colour": colour}
-        for code, (name, colour) in read_class_table(raster).items()
+        for code, (name, colour) in raster.class_table.items()
         if name or colour != "#000000"
     ]
     return {**raster.describe(), **({"classes": classes} if classes else {})}, verify

@@ -15,11 +15,10 @@ from geosynth.grid.crs import crs_name
 from geosynth.legend import Legend
 from geosynth.page import png_address, render_page
 from geosynth.raster.class_table import ClassTable
-from geosynth.raster.images import ImageRaster, open_image
-from geosynth.raster.label_files import class_table_of
+from geosynth.raster.images import open_image
 from geosynth.raster.mark import mark_of
 from geosynth.raster.preview import shown_images, shown_shape
-from geosynth.raster.read import bounded_cache
+from geosynth.raster.read import ImageRaster, bounded_cache
 from geosynth.unfinished import UnfinishedWork, making
 
 _UNNAMED = "#808080"  # for a code without a colour
@@ -116,7 +115,7 @@ def _classes(raster: ImageRaster, legend: Legend | None) -> ClassTable:
     """Names and colours by code; empty for an image."""
     if raster.count != 1 or raster.dtype.kind not in "ui":
         return {}
-    if table := class_table_of(raster):
+    if table := raster.class_table:
         return table
     entries = legend.classes if legend else ()
     return {code: (entry.name, entry.colour) for entry in entries for code in entry.codes}

@@ -19,7 +19,7 @@ from geosynth.grid import Window
 from geosynth.legend import Legend
 from geosynth.raster.class_table import write_attribute_table
 from geosynth.raster.raster_file import open_raster
-from geosynth.raster.read import check_inside, has_data
+from geosynth.raster.read import Raster, check_inside, has_data
 
 UTM = "EPSG:26917"
 UTM_18N = "EPSG:26918"
@@ -27,25 +27,16 @@ NORTH_UP = Affine(1.0, 0.0, 384517.0, 0.0, -1.0, 4310393.0)  # 1 m pixels in Mar
 
 
 @dataclass
-class ArrayRaster:
-    """A `geosynth.raster.read.Raster` of values in memory."""
+class ArrayRaster(Raster):
+    """Values in memory."""
 
     values: npt.NDArray[Any]  # (bands, height, width)
     geobox: GeoBox
     nodata: float | None = None
     path: str = "array"
 
-    @property
-    def count(self) -> int:
-        return len(self.values)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.values.dtype
-
-    @property
-    def window(self) -> Window:
-        return Window(0, 0, *self.values.shape[1:])
+    def __post_init__(self) -> None:
+        self.count, self.dtype = len(self.values), self.values.dtype
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         check_inside(window, self)

@@ -22,10 +22,9 @@ from geosynth.grid.alignment import absolute_origin
 from geosynth.legend import Legend
 from geosynth.progress import Progress
 from geosynth.raster.bands import check_image_type, given_names, open_chosen, told_names
-from geosynth.raster.images import ImageRaster
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.quantities import agreed_quantities
-from geosynth.raster.read import Array
+from geosynth.raster.read import Array, ImageRaster
 from geosynth.raster.stores.alike import check_twin, common_quantities
 from geosynth.raster.stores.source import PatchSource, Scene
 from geosynth.raster.stores.statistics import BLOCK, percentiles, scaled_bands

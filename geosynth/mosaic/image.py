@@ -28,7 +28,7 @@ from geosynth.parallel import behind
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.images import is_generated, is_zarr_name
-from geosynth.raster.label_files import class_table_of, kept_tags, raster_files
+from geosynth.raster.label_files import kept_tags
 from geosynth.raster.label_legend import choose_legend, compare_colours, warn_of_colours
 from geosynth.raster.labels import LabelRaster, Survey
 from geosynth.raster.preview import write_preview
@@ -87,7 +87,7 @@ def paint_image(
     error, unless `overwrite` is set too. The executor paints blocks and yields their numbers in any order, see
     `paint_blocks`.
     """
-    check_image_output(out, raster_files(raster), settings, overwrite=overwrite or skip_finished)
+    check_image_output(out, [raster.path, *raster.files], settings, overwrite=overwrite or skip_finished)
     if settings.stac:
         check_can_be_item(raster)
     raster = resampled(raster, model, settings)
@@ -97,7 +97,7 @@ def paint_image(
     with bounded_cache():
         survey = source.survey(lambda done, total: progress("checking", done, total))
         warn_about_grid(source, model)
-        verdict = compare_colours(class_table_of(raster), source.legend, survey.counts)
+        verdict = compare_colours(raster.class_table, source.legend, survey.counts)
         warn_of_colours([(source, verdict)], is_default=legend is None and model.card.legend == CHESAPEAKE)
         tags = provenance(painter, source, survey)
         total = len(image.plan)

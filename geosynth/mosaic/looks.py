@@ -21,11 +21,10 @@ from geosynth.models.look_fit import TileStyles, fit_look
 from geosynth.models.look_mixture import cell_styles, fit_look_unlabelled
 from geosynth.models.looks import STYLE_CELL, Look, without_holes
 from geosynth.raster.bands import open_common_bands
-from geosynth.raster.images import ImageRaster
 from geosynth.raster.label_files import open_labels
 from geosynth.raster.label_legend import choose_legend
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import Array
+from geosynth.raster.read import Array, ImageRaster
 
 _LOG = logging.getLogger(__name__)
 _TILE = 256  # pixels; a look keeps the styles of a tile together

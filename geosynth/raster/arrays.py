@@ -105,9 +105,9 @@ def _even_steps(array: xr.DataArray, dim: Any, name: str) -> tuple[float, float]
     return float(places[0]), float(step)
 
 
-@dataclass(frozen=True)
-class LabelArray:
-    """Class codes in an `xarray.DataArray`, read only when they are needed. A `Raster`."""
+@dataclass
+class LabelArray(Raster):
+    """Class codes in an `xarray.DataArray`, read only when they are needed."""
 
     array: xr.DataArray
     """(y, x), as given, without dimensions of size one."""
@@ -157,23 +157,13 @@ class LabelArray:
         array = xr.DataArray(codes, dims=("y", "x"), coords=pixel_centres(raster.geobox), name=raster.path)
         return cls(array, codes, raster.geobox, pieces.nodata, raster.path)
 
-    count = 1
+    def __post_init__(self) -> None:
+        self.dtype = self.codes.dtype
 
     @property
     def files(self) -> tuple[str, ...]:
         """The files it is read from, as far as xarray knows."""
         return (str(self.array.encoding["source"]),) if "source" in self.array.encoding else ()
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
-        dtype: np.dtype[Any] = self.codes.dtype
-        return dtype
-
-    @property
-    def window(self) -> Window:
-        """The whole raster."""
-        return Window(0, 0, *self.geobox.shape)
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """See `Raster.read`."""

@@ -16,10 +16,10 @@ from geosynth.config.bands import BandSettings, ImageDtype, Quantity
 from geosynth.errors import DataError, counted
 from geosynth.grid import Window
 from geosynth.inputs import band_files
-from geosynth.raster.images import ImageRaster, open_image
+from geosynth.raster.images import open_image
 from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.raster_file import RasterFile
-from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, filled
+from geosynth.raster.read import SCAN_BLOCK, Array, ImageRaster, Mask, Raster, filled
 from geosynth.raster.warp import unwarped
 
 _COLOURS = {name: ColorInterp[name] for name in ("red", "green", "blue", "nir")}
@@ -101,8 +101,7 @@ class CastFile(RasterFile):
     def __init__(self, path: str | Path, bands: Sequence[int], dtype: str) -> None:
         super().__init__(path, bands)
         self.dtypes, self.dtype = (dtype,) * self.count, np.dtype(dtype)
-
-    is_full = False  # it may be full in its own type, but not in this one
+        self.is_full = False  # it may be full in its own type, but not in this one
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """See `Raster.read`; 0 without data.

@@ -19,7 +19,6 @@ from xml.sax.saxutils import unescape
 from geosynth.errors import LegendError, first_of
 from geosynth.files import write_whole
 from geosynth.legend import Legend, LegendClass, plain
-from geosynth.raster.raster_file import RasterFile
 
 _BAND = re.compile("<VRTRasterBand.*?</VRTRasterBand>", re.DOTALL)
 _ROW = re.compile("<Row [^>]*>(.*?)</Row>", re.DOTALL)
@@ -37,22 +36,23 @@ NO_CLASS = {"nodata", "unclassified"}
 ClassTable = dict[int, tuple[str | None, str | None]]
 
 
-def read_class_table(raster: RasterFile) -> ClassTable:
-    """Code to (name, colour as "#rrggbb"), each None if the file does not give it.
+def read_class_table(vrt: str, tags: Mapping[str, str]) -> ClassTable:
+    """Code to (name, colour as "#rrggbb"), each None if a raster does not give it.
 
     Names come from the attribute table, else from the category names, else from the tag `CLASSES_TAG`.
 
-    Raises:
-        RasterError: if GDAL cannot describe the file.
+    Args:
+        vrt: XML of the VRT that GDAL writes for the raster.
+        tags: of the raster.
     """
-    first = _BAND.search(raster.as_vrt())
+    first = _BAND.search(vrt)
     if first is None:
         return {}
     # A table may have hundreds of thousands of rows. They are cut out first, as a parser would make objects of each.
     text = first.group()
     band = ElementTree.fromstring(_ROW.sub("", text))  # noqa: S314 - of GDAL's own making
     names, of_table = _attribute_table(band, _ROW.findall(text))
-    names, colours = names or _category_names(band) or _tagged_names(raster.tags), {**_colour_table(band), **of_table}
+    names, colours = names or _category_names(band) or _tagged_names(tags), {**_colour_table(band), **of_table}
     return {code: (names.get(code), colours.get(code)) for code in sorted({*names, *colours})}
 
 

@@ -9,35 +9,31 @@ import numpy as np
 
 from geosynth.errors import DataError
 from geosynth.grid import Window
+from geosynth.raster.class_table import ClassTable
 from geosynth.raster.raster_file import RasterFile, open_raster
-from geosynth.raster.read import Array, Mask, Raster
+from geosynth.raster.read import Array, Mask, Raster, View
 
 _RGB = ["red", "green", "blue"]
 _RGBA = [*_RGB, "alpha"]
 _SAMPLE, _MOST_IN_SAMPLE = 256, 4096  # side in pixels; most colours that a mask has in it, even with soft edges
 
 
-class ColourLabels:
-    """Red, green and blue as codes 0xRRGGBB, which a `ColourLegend` reads. A `Raster`.
+class ColourLabels(View):
+    """Red, green and blue as codes 0xRRGGBB, which a `ColourLegend` reads.
 
     Args:
         source: three bands of bytes, in this order; a fourth one is alpha, 0 where there is no data.
     """
 
-    count = 1
-    dtype: np.dtype[Any] = np.dtype(np.uint32)
-    holds_colours = True
-
     def __init__(self, source: Raster) -> None:
-        self.source = source
-        self.path, self.geobox, self.window = source.path, source.geobox, source.window
-        self.nodata = nodata_colour(source.nodata)
+        super().__init__(source)
+        self.count, self.dtype, self.nodata = 1, np.dtype(np.uint32), nodata_colour(source.nodata)
+        self.holds_colours = True
 
     @property
-    def files(self) -> tuple[str, ...]:
-        """All files that the source is read from."""
-        files: tuple[str, ...] = getattr(self.source, "files", ())
-        return files
+    def class_table(self) -> ClassTable:
+        """Empty: colours mean what they mean to a legend."""
+        return {}
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Codes (1, height, width) and where there is data (height, width); see `Raster.read`."""

@@ -4,65 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from geosynth.config.bands import Quantity
 from geosynth.errors import RasterError
 from geosynth.raster.conventions import tags_among
 from geosynth.raster.raster_file import open_raster
-from geosynth.raster.read import Array, Mask, Raster
+from geosynth.raster.read import ImageRaster
 from geosynth.raster.zarr_group import find_group, is_image
-
-
-class ImageRaster(Raster, Protocol):
-    """A raster that describes its bands: a `RasterFile` or a `ZarrRaster`."""
-
-    @property
-    def bands(self) -> tuple[int, ...]:
-        """Numbers of the bands that are read, from 1; all below describes these."""
-
-    @property
-    def dtypes(self) -> tuple[str, ...]:
-        """Type of the values of each band."""
-
-    @property
-    def band_names(self) -> tuple[str | None, ...]:
-        """Name of each band, None if it has none."""
-
-    @property
-    def colour_interpretation(self) -> tuple[str, ...]:
-        """By GDAL's names, as in ("red", "green", "blue", "alpha")."""
-
-    @property
-    def quantities(self) -> tuple[Quantity, ...]:
-        """What the values of each band mean; empty if that is not known."""
-
-    @property
-    def mask_kind(self) -> str:
-        """How pixels without data are marked: "none", "nodata" (value), "mask" or "alpha" (band)."""
-
-    @property
-    def is_full(self) -> bool:
-        """Whether all pixels are known to have data, without reading them."""
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """Its tags, such as those that record how it was made."""
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """All files that it is read from, as far as they are on a disk."""
-
-    def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
-        """As `read`, for the whole raster in fewer pixels, from its overviews if it has some.
-
-        Args:
-            shape: height and width of the result.
-            how: "average" for images, "mode" for class codes.
-
-        Raises:
-            RasterError: if the raster cannot be read.
-        """
 
 
 def open_image(path: str | Path, bands: Sequence[int] | None = None) -> ImageRaster:

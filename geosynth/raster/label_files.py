@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geosynth.errors import RasterError, first_of
-from geosynth.raster.class_table import ClassTable, read_class_table
 from geosynth.raster.colours import ColourLabels
 from geosynth.raster.drivers import RASTER_SUFFIXES
-from geosynth.raster.mosaic import TileInMosaic, TileMosaic
+from geosynth.raster.mosaic import TileMosaic
 from geosynth.raster.names import files_named
-from geosynth.raster.one_hot import OneHotLabels, labels_as_codes
-from geosynth.raster.raster_file import RasterFile, open_raster
+from geosynth.raster.one_hot import labels_as_codes
+from geosynth.raster.raster_file import open_raster
 from geosynth.raster.read import Raster
-from geosynth.raster.warp import unwarped
 from geosynth.raster.zarr_group import find_group, is_zarr
 
 _LOG = logging.getLogger(__name__)
@@ -79,41 +77,6 @@ def label_files(labels: str | Path | Sequence[str | Path]) -> list[str]:
     return found
 
 
-def raster_files(raster: Raster) -> list[str]:
-    """The files that labels are read from, including the sources of a VRT."""
-    raster = unwarped(raster)
-    if isinstance(raster, TileInMosaic):
-        raster = raster.mosaic
-    if isinstance(raster, TileMosaic):
-        return [file for tile in raster.tiles for file in raster_files(tile)]
-    return [raster.path, *getattr(raster, "files", ())]
-
-
-def class_table_of(raster: Raster) -> ClassTable:
-    """The class table of a raster, or of the first of many tiles; empty if there is none."""
-    first = _first(raster)
-    if isinstance(first, RasterFile):
-        return read_class_table(first)
-    told: ClassTable = getattr(first, "class_table", {})
-    return told
-
-
-def holds_colours(raster: Raster) -> bool:
-    """Whether a raster's codes are colours."""
-    return bool(getattr(_first(raster), "holds_colours", False))
-
-
 def kept_tags(raster: Raster) -> dict[str, str]:
     """Tags that a new raster on the grid of another one keeps: whether values stand for areas or points."""
-    first = _first(raster)
-    first = first.source if isinstance(first, ColourLabels | OneHotLabels) else first
-    meaning = first.tags.get("AREA_OR_POINT") if isinstance(first, RasterFile) else None
-    return {"AREA_OR_POINT": meaning} if meaning == "Point" else {}
-
-
-def _first(raster: Raster) -> Raster:
-    """The file or array behind a raster; of many tiles, the first."""
-    raster = unwarped(raster)
-    if isinstance(raster, TileMosaic):
-        return raster.tiles[0]
-    return raster.tile if isinstance(raster, TileInMosaic) else raster
+    return {"AREA_OR_POINT": "Point"} if raster.tags.get("AREA_OR_POINT") == "Point" else {}

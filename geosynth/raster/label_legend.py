@@ -11,7 +11,6 @@ from typing import Literal
 from geosynth.errors import LegendError, first_of
 from geosynth.legend import Legend, plain
 from geosynth.raster.class_table import ClassTable, legend_of_table
-from geosynth.raster.label_files import class_table_of, holds_colours
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster
 
@@ -38,9 +37,9 @@ def choose_legend(raster: Raster, legend: str | Path | Legend | None, target: Le
     """
     if legend is not None and legend != FROM_RASTER:
         return Legend.load(legend).translation_to(target)
-    if holds_colours(raster):
+    if raster.holds_colours:
         return target
-    table = class_table_of(raster)
+    table = raster.class_table
     if legend == FROM_RASTER:
         if not table:
             raise LegendError(f"{raster.path}: has no class table (names or colours of its codes); give a legend file")

@@ -18,7 +18,7 @@ from geosynth.legend import MOST_UNKNOWN_COLOURS, ClassIndices, CodeCounts, Colo
 from geosynth.parallel import ahead
 from geosynth.progress import Progress, silent
 from geosynth.raster.class_table import shows_colours_of
-from geosynth.raster.label_files import class_table_of, holds_colours, open_labels
+from geosynth.raster.label_files import open_labels
 from geosynth.raster.mosaic import TileInMosaic
 from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, filled
 
@@ -61,7 +61,7 @@ class LabelRaster:
             SettingsError: if `unknown` is neither.
         """
         self.raster: Raster = open_labels(source) if isinstance(source, str | Path) else source
-        self.legend = legend.by_colour(self.raster.path) if holds_colours(self.raster) else legend
+        self.legend = legend.by_colour(self.raster.path) if self.raster.holds_colours else legend
         if unknown not in ("error", "nodata"):
             raise SettingsError(f"unknown codes: 'error' or 'nodata', not {unknown!r}")
         self.unknown = unknown
@@ -165,7 +165,7 @@ class LabelRaster:
         """The codes that the legend does not list, if they are treated as nodata; else an error."""
         strange = self.legend.unknown(counts)
         if strange and self.unknown == "error":
-            table = class_table_of(self.raster)
+            table = self.raster.class_table
             names = {code: name for code, (name, _) in table.items()}
             if shows_colours_of(table, self.legend, strange):
                 remedy = "its palette has the legend's colours: --label-legend from-raster (of generate, --legend"

@@ -10,8 +10,8 @@ import numpy as np
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window, WindowIndex, crop, offset_in
 from geosynth.grid.alignment import is_nowhere
-from geosynth.raster.colours import ColourLabels
-from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, check_inside
+from geosynth.raster.class_table import ClassTable
+from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, View, check_inside
 
 
 def lay_over(values: Array, valid: Mask, place: tuple[slice, slice], later: Array, has_data: Mask) -> None:
@@ -28,10 +28,8 @@ def lay_over(values: Array, valid: Mask, place: tuple[slice, slice], later: Arra
     valid[place] |= has_data
 
 
-class TileMosaic:
-    """Single-band tiles as one raster: no data between tiles, the later tile where they overlap. A `Raster`."""
-
-    count = 1
+class TileMosaic(Raster):
+    """Single-band tiles as one raster: no data between tiles, the later tile where they overlap."""
 
     def __init__(self, tiles: Sequence[Raster], path: str) -> None:
         """Join the tiles; no pixel is read.
@@ -55,7 +53,7 @@ class TileMosaic:
                     f"{tile.path}: has {tile.count} bands; label tiles have one band of class codes, or red, green and"
                     " blue bytes in the colours of their classes"
                 )
-            if isinstance(tile, ColourLabels) != isinstance(tiles[0], ColourLabels):
+            if tile.holds_colours != tiles[0].holds_colours:
                 raise DataError(f"{tile.path} and {tiles[0].path}: one tells classes by codes, the other by colours")
             if len(tiles) > 1 and is_nowhere(tile.geobox):
                 raise GridError(f"{tile.path}: has no georeference, so its place among the other tiles is unknown")
@@ -70,9 +68,19 @@ class TileMosaic:
         whole = Window.around(windows)
         self.geobox = crop(first, whole)
         """The smallest rectangle around all tiles, on the grid of the first."""
-        self.window = Window(0, 0, *self.geobox.shape)
         self.places = WindowIndex([window.shift(-whole.row, -whole.column) for window in windows])
         """Windows of the tiles in the mosaic."""
+        self.tags, self.holds_colours = tiles[0].tags, tiles[0].holds_colours
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files of all tiles."""
+        return tuple(file for tile in self.tiles for file in (tile.path, *tile.files))
+
+    @property
+    def class_table(self) -> ClassTable:
+        """That of the first tile."""
+        return self.tiles[0].class_table
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Codes (1, height, width) and where a tile has data (height, width); see `Raster.read`."""
@@ -99,8 +107,8 @@ class TileMosaic:
         return differing
 
 
-class TileInMosaic:
-    """One tile of a mosaic, as a raster that knows its surroundings. A `Raster`.
+class TileInMosaic(View):
+    """One tile of a mosaic, as a raster that knows its surroundings.
 
     Where tiles overlap, it has the codes of the mosaic, so that neighbours agree; where the tile itself has no data,
     there is none.
@@ -110,17 +118,19 @@ class TileInMosaic:
         number: index of the tile, from 0.
     """
 
-    count = 1
-
     def __init__(self, mosaic: TileMosaic, number: int) -> None:
-        self.mosaic, self.tile, self.place = mosaic, mosaic.tiles[number], mosaic.places.windows[number]
-        self.path, self.geobox, self.window = self.tile.path, self.tile.geobox, self.tile.window
-        self.dtype, self.nodata = mosaic.dtype, self.tile.nodata
+        super().__init__(mosaic.tiles[number])
+        self.mosaic, self.place, self.dtype = mosaic, mosaic.places.windows[number], mosaic.dtype
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files of all tiles."""
+        return self.mosaic.files
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Codes of the mosaic (1, height, width), and where the tile has data (height, width); see `Raster.read`."""
         check_inside(window, self)
-        return self.mosaic.read(window.shift(self.place.row, self.place.column))[0], self.tile.read(window)[1]
+        return self.mosaic.read(window.shift(self.place.row, self.place.column))[0], self.source.read(window)[1]
 
 
 def with_neighbours(tiles: Sequence[Raster]) -> list[Raster]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -12,15 +10,15 @@ from geosynth.grid import Window
 from geosynth.raster.class_table import ClassTable
 from geosynth.raster.colours import ColourLabels, colours_as_codes
 from geosynth.raster.raster_file import RasterFile
-from geosynth.raster.read import Array, Mask, Raster
+from geosynth.raster.read import Array, Mask, Raster, View
 
 _FEWEST = 4  # bands; three are colours, which a legend can tell
 _MOST = 254  # classes of a legend
 _PART, _GLANCE = 4, 64  # the part of a side, and pixels, that are seen to know a raster: a few squares in a grid
 
 
-class OneHotLabels:
-    """Bands of 0 and 1, or of 0 and 255, as codes: the number of the band, from 1, that is set. A `Raster`.
+class OneHotLabels(View):
+    """Bands of 0 and 1, or of 0 and 255, as codes: the number of the band, from 1, that is set.
 
     A pixel that is set in no band has no data.
 
@@ -28,19 +26,9 @@ class OneHotLabels:
         source: the bands, integers.
     """
 
-    count = 1
-    dtype: np.dtype[Any] = np.dtype(np.uint8)
-    nodata: float | None = None
-
     def __init__(self, source: Raster) -> None:
-        self.source = source
-        self.path, self.geobox, self.window = source.path, source.geobox, source.window
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """All files that the source is read from."""
-        files: tuple[str, ...] = getattr(self.source, "files", ())
-        return files
+        super().__init__(source)
+        self.count, self.dtype, self.nodata = 1, np.dtype(np.uint8), None
 
     @property
     def class_table(self) -> ClassTable:

@@ -13,9 +13,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from geosynth.config.bands import rgb_bands
 from geosynth.files import replacing
-from geosynth.raster.images import ImageRaster, open_image
+from geosynth.raster.images import open_image
 from geosynth.raster.mark import XMP, mark_of
-from geosynth.raster.read import Array, Mask
+from geosynth.raster.read import Array, ImageRaster, Mask
 
 _PREVIEW = 1024  # pixels: the longest side of a preview
 

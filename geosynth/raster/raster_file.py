@@ -26,10 +26,11 @@ from geosynth.grid import Window
 from geosynth.grid.alignment import describe_grid
 from geosynth.inputs import band_files
 from geosynth.raster.band_files import BandFiles
+from geosynth.raster.class_table import ClassTable, read_class_table
 from geosynth.raster.drivers import GDAL_ERRORS, one_error, open_again, open_dataset
 from geosynth.raster.mark import describe_mark, read_mark
 from geosynth.raster.quantities import parse_quantities
-from geosynth.raster.read import Array, Mask, check_grid, check_inside, crs_of, has_data
+from geosynth.raster.read import Array, ImageRaster, Mask, check_grid, check_inside, crs_of, has_data
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ _MAX_OPEN = 16
 _opened = threading.local()
 
 
-class RasterFile:
-    """A raster file that GDAL reads: its description, and windowed reading. A `Raster`, and an `images.ImageRaster`.
+class RasterFile(ImageRaster):
+    """A raster file that GDAL reads: its description, and windowed reading.
 
     The description is read once. Each process and thread opens its own handle, because a GDAL handle shared between
     them gives wrong pixels. A RasterFile can be pickled and sent to workers.
@@ -67,13 +68,11 @@ class RasterFile:
         """GDAL's name of the format."""
         self.geobox = GeoBox((dataset.height, dataset.width), dataset.transform, crs)
         check_grid(self.geobox, self.path)
-        self.window = Window(0, 0, dataset.height, dataset.width)
         self.placed_by = _placed_by(dataset)
         """"grid" (the transform), "ground control points" or "RPCs"."""
         if crs is not None and self.geobox.affine.is_identity and self.placed_by == "grid":
             _warn_of_no_place(self.path)
         self.bands = tuple(range(1, dataset.count + 1) if bands is None else bands)
-        """Numbers of the bands that are read, from 1; all below describes these."""
         self.count = len(self.bands)
         self.dtypes: tuple[str, ...] = tuple(dataset.dtypes[band - 1] for band in self.bands)
         self.dtype = np.dtype(self.dtypes[0])
@@ -87,20 +86,31 @@ class RasterFile:
             (dataset.scales[band - 1], dataset.offsets[band - 1], units[band - 1]) for band in self.bands
         )
         self.colour_interpretation = tuple(dataset.colorinterp[band - 1].name for band in self.bands)
-        """By GDAL's names, as in ("red", "green", "blue", "alpha")."""
-        self.files: tuple[str, ...] = tuple(dataset.files)
-        """All files that belong to it: itself, side files, the sources of a VRT."""
+        self._files: tuple[str, ...] = tuple(dataset.files)
         self.mask_kind = _mask_kind(dataset.mask_flag_enums)
-        """How pixels without data are marked: "none", "nodata" (value), "mask" or "alpha" (band)."""
         self._in_files = isinstance(dataset, BandFiles)
         self.block_shape: tuple[int, int] = dataset.block_shapes[0]
-        """Height and width of the file's own blocks."""
         alpha = [number for number, colour in enumerate(dataset.colorinterp, 1) if colour == ColorInterp.alpha]
         if alpha and self.mask_kind == "none":
             self.mask_kind = "alpha"  # which GDAL says of files of two or four bands only
         is_read = "alpha" in self.colour_interpretation
         self._alpha = alpha[0] if self.mask_kind == "alpha" and alpha and not is_read else None
         """Number of the band that serves as the mask; None for none."""
+        self.is_full = self.mask_kind not in ("nodata", "mask") and self._alpha is None and self.dtype.kind != "f"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that belong to it: itself, side files, the sources of a VRT."""
+        return self._files
+
+    @property
+    def class_table(self) -> ClassTable:
+        """What its codes mean; empty if it does not say.
+
+        Raises:
+            RasterError: if GDAL cannot describe the file.
+        """
+        return read_class_table(self.as_vrt(), self.tags)
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
@@ -111,11 +121,6 @@ class RasterFile:
         """
         told = ({"scale": scale, "offset": offset, "unit": unit or None} for scale, offset, unit in self._told)
         return parse_quantities(self.path, told)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether all pixels are known to have data, without reading them."""
-        return self.mask_kind not in ("nodata", "mask") and self._alpha is None and self.dtype.kind != "f"
 
     def describe(self) -> dict[str, Any]:
         """Description of the file, as plain values."""
@@ -144,7 +149,7 @@ class RasterFile:
         return self._read(f"cannot read {window}", window.slices)
 
     def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
-        """See `images.ImageRaster`."""
+        """See `ImageRaster`."""
         return self._read("cannot be read", None, shape, how)
 
     def _read(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,10 @@ from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from rasterio.errors import CRSError
 
+from geosynth.config.bands import Quantity
 from geosynth.errors import GridError, RasterError, one_line
 from geosynth.grid import Window
+from geosynth.raster.class_table import ClassTable
 from geosynth.raster.drivers import GDAL_ERRORS
 
 Array = npt.NDArray[Any]
@@ -32,43 +35,44 @@ _LARGEST = 1 << 44  # pixels, in a raster's side and to the CRS's origin: the Ea
 CACHE_BYTES = 128 << 20
 
 
-@runtime_checkable
-class Raster(Protocol):
-    """Pixels on one grid, read window by window from any thread or process: a file, a Zarr array, a mosaic, ...
+class Raster(ABC):
+    """Pixels on one grid, read window by window from any thread or process: a file, a Zarr array, a mosaic, ..."""
 
-    Some also have `files`, the names of all files that they are read from, and `class_table`, what their codes mean.
-    """
-
-    @property
-    def path(self) -> str:
-        """Its name in messages and provenance."""
-        ...
-
-    @property
-    def geobox(self) -> GeoBox:
-        """Shape, affine transform and CRS (None if there is none)."""
-        ...
-
-    @property
-    def count(self) -> int:
-        """Number of bands."""
-        ...
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values."""
-        ...
-
-    @property
-    def nodata(self) -> float | None:
-        """Declared nodata value, or None."""
-        ...
+    path: str
+    """Its name in messages and provenance."""
+    geobox: GeoBox
+    """Shape, affine transform and CRS (None if there is none)."""
+    count: int = 1
+    """Number of bands."""
+    dtype: np.dtype[Any]
+    """Type of the values."""
+    nodata: float | None
+    """Declared nodata value, or None."""
+    tags: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
+    """Its tags, such as those that record how it was made."""
+    holds_colours: bool = False
+    """Whether its codes are colours, 0xRRGGBB."""
+    is_full: bool = False
+    """Whether all pixels are known to have data, without reading them."""
+    block_shape: tuple[int, int] | None = None
+    """Height and width of the blocks in which it is stored; None if that is not known."""
 
     @property
     def window(self) -> Window:
         """The whole raster."""
-        ...
+        return Window(0, 0, *self.geobox.shape)
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that it is read from, as far as they are on a disk."""
+        return ()
+
+    @property
+    def class_table(self) -> ClassTable:
+        """What its codes mean; empty if it does not say."""
+        return {}
+
+    @abstractmethod
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Values (bands, height, width), and where there is data (height, width); the caller may change both.
 
@@ -76,7 +80,58 @@ class Raster(Protocol):
             GridError: if the window reaches beyond the raster.
             RasterError: if the raster cannot be read there.
         """
-        ...
+
+
+class ImageRaster(Raster):
+    """A raster that describes its bands: a `RasterFile` or a `ZarrRaster`."""
+
+    bands: tuple[int, ...]
+    """Numbers of the bands that are read, from 1; all below describes these."""
+    dtypes: tuple[str, ...]
+    """Type of the values of each band."""
+    band_names: tuple[str | None, ...]
+    """Name of each band, None if it has none."""
+    colour_interpretation: tuple[str, ...]
+    """By GDAL's names, as in ("red", "green", "blue", "alpha")."""
+    mask_kind: str
+    """How pixels without data are marked: "none", "nodata" (value), "mask" or "alpha" (band)."""
+
+    @property
+    @abstractmethod
+    def quantities(self) -> tuple[Quantity, ...]:
+        """What the values of each band mean; empty if the raster does not say."""
+
+    @abstractmethod
+    def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
+        """As `read`, for the whole raster in fewer pixels, from its overviews if it has some.
+
+        Args:
+            shape: height and width of the result.
+            how: "average" for images, "mode" for class codes.
+
+        Raises:
+            RasterError: if the raster cannot be read.
+        """
+
+
+class View(Raster):
+    """Another raster, `source`, seen with other pixels; what it says of itself stays the same."""
+
+    def __init__(self, source: Raster) -> None:
+        self.source = source
+        self.path, self.geobox, self.count = source.path, source.geobox, source.count
+        self.dtype, self.nodata = source.dtype, source.nodata
+        self.tags, self.holds_colours = source.tags, source.holds_colours
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those of the source."""
+        return self.source.files
+
+    @property
+    def class_table(self) -> ClassTable:
+        """That of the source."""
+        return self.source.class_table
 
 
 def check_inside(window: Window, raster: Raster) -> None:

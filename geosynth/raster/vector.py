@@ -29,7 +29,7 @@ from geosynth.progress import StageProgress, silent
 from geosynth.raster.class_table import NO_CLASS
 from geosynth.raster.images import open_image
 from geosynth.raster.label_writer import check_label_output, label_writer
-from geosynth.raster.read import Array, Mask, bounded_cache, check_inside
+from geosynth.raster.read import Array, Mask, Raster, bounded_cache, check_inside
 from geosynth.raster.vector_layer import EARTH, FAILURES, VectorLayer, both_ends
 from geosynth.unfinished import UnfinishedWork
 
@@ -40,8 +40,8 @@ _SPILL = 0.05  # of a pixel: features that reach less far into a row add none, a
 _LOG = logging.getLogger(__name__)
 
 
-class VectorLabels:
-    """Features of a vector file as a raster of class codes, made window by window. A `Raster`.
+class VectorLabels(Raster):
+    """Features of a vector file as a raster of class codes, made window by window.
 
     A pixel gets the class of the feature that contains its centre; if several do, of the last one in the file. A
     feature with a nodata code, or called "nodata", removes what is below it. Where there is no feature there is no
@@ -72,8 +72,6 @@ class VectorLabels:
         GridError: if the CRS is unknown or in degrees, or if features cannot be transformed to it.
         RasterError: if `like` cannot be read.
     """
-
-    count = 1
 
     def __init__(
         self,
@@ -138,11 +136,6 @@ class VectorLabels:
     def close(self) -> None:
         """Remove the temporary file."""
         self._folder.cleanup()
-
-    @property
-    def window(self) -> Window:
-        """The whole raster."""
-        return Window(0, 0, *self.geobox.shape)
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Codes (1, height, width) and where there is a class (height, width); see `Raster.read`."""

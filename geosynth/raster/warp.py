@@ -24,7 +24,7 @@ from geosynth.errors import GridError, RasterError, SettingsError, one_line
 from geosynth.grid import Window, ground_sampling_distance
 from geosynth.grid.crs import metres_per_unit, same_crs
 from geosynth.grid.lengths import meant, pixel_sides
-from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside
+from geosynth.raster.read import Array, Mask, Raster, View, check_grid, check_inside
 from geosynth.raster.reprojection import ROUNDING, grid_points, pixels_on
 
 Resampling = Literal["nearest", "mode"]
@@ -40,8 +40,8 @@ _SLIVER = 0.01  # of a pixel; rounding in files adds up to this, so no row of pi
 _NO_CRS = "EPSG:3857"  # an arbitrary CRS for two grids in pixel coordinates
 
 
-class WarpedRaster:
-    """`source` resampled to another grid. A `Raster`.
+class WarpedRaster(View):
+    """`source` resampled to another grid.
 
     "nearest" takes the source pixel at the new pixel's centre; "mode" takes the value with the largest area in the new
     pixel, the smallest value if areas are equal (between grids that are not parallel, GDAL's choice). The others are
@@ -61,15 +61,10 @@ class WarpedRaster:
         if (source.geobox.crs is None) != (geobox.crs is None):
             raise GridError(f"{source.path}: only one of its CRS and the grid's is known; assign the right one")
         check_grid(geobox, f"{source.path} on the new grid")
-        self.source, self.geobox = source, geobox
-        self.path, self.count, self.dtype, self.nodata = source.path, source.count, source.dtype, source.nodata
+        super().__init__(source)
+        self.geobox = geobox
         axes = _parallel_axes(source.geobox, geobox) if method in LABEL_METHODS else None
         self._kernel = _OnAxes(source, *axes, method) if axes else _Warper(source, geobox, method)
-
-    @property
-    def window(self) -> Window:
-        """The whole raster."""
-        return Window(0, 0, *self.geobox.shape)
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""

@@ -25,14 +25,14 @@ from geosynth.raster.class_table import ClassTable
 from geosynth.raster.conventions import levels_among, tags_among, transform_among
 from geosynth.raster.mark import describe_mark
 from geosynth.raster.quantities import quantities_among
-from geosynth.raster.read import Array, Mask, check_grid, check_inside, crs_of, has_data
+from geosynth.raster.read import Array, ImageRaster, Mask, check_grid, check_inside, crs_of, has_data
 from geosynth.raster.stores.store import Store
 from geosynth.raster.warp import WarpedRaster
 from geosynth.raster.zarr_group import is_of_scenes, open_group
 
 
-class ZarrRaster:
-    """Labels (y, x) or an image (band, y, x) in a Zarr store. A `Raster`, and an `images.ImageRaster`.
+class ZarrRaster(ImageRaster):
+    """Labels (y, x) or an image (band, y, x) in a Zarr store.
 
     A pixel has data if `has_data` says so and, if the array has a coordinate `valid`, that is true.
     """
@@ -53,8 +53,6 @@ class ZarrRaster:
         """
         self.path = str(path)
         group = open_group(path)
-        self.class_table: ClassTable = {}
-        """Code to (name, colour), from a geosynth store's legend or CF's `flag_values` and `flag_meanings`."""
         attributes: Mapping[str, Any] = {}
         dims: tuple[Any, ...] = ("y", "x")
         names: tuple[str, ...] = ()
@@ -63,13 +61,13 @@ class ZarrRaster:
         if variable is None and is_of_scenes(group.attrs):
             store = Store(path)  # handles rotated grids, which have no coordinates; refuses a group of stores
             self.geobox, self.nodata = store.geobox, store.nodata
-            self.class_table = {entry.code: (entry.name, entry.colour) for entry in store.legend.classes}
+            self._classes: ClassTable = {entry.code: (entry.name, entry.colour) for entry in store.legend.classes}
             stored, (y, x) = store.labels, dims
         else:
             array, (y, x), band_dims, others = _dimensions(_array(group, self.path, variable), self.path)
             layer = array.isel(dict.fromkeys(others, 0), drop=True).transpose(y, x)
             self.geobox, self.nodata = _grid(layer, self.path), array.rio.nodata
-            names, self.class_table = _band_names(array, band_dims), _flags(array.attrs)
+            names, self._classes = _band_names(array, band_dims), _flags(array.attrs)
             stored, dims, attributes = group[array.name], array.dims, array.attrs
             mask = array.coords.get("valid")
             if mask is not None and mask.dims == (y, x) and mask.dtype == bool:
@@ -77,33 +75,35 @@ class ZarrRaster:
         self.dtype: np.dtype[Any] = np.dtype(stored.dtype)
         self._axes, self._band_axis = (dims.index(y), dims.index(x)), dims.index(band_dims[0]) if band_dims else None
         self.block_shape: tuple[int, int] = tuple(stored.chunks[axis] for axis in self._axes)
-        """Height and width of the chunks."""
         self._shape: tuple[int, ...] = stored.shape
-        self.window = Window(0, 0, *self.geobox.shape)
         total = math.prod(self._shape) // math.prod(self.geobox.shape)
         self.bands = tuple(range(1, total + 1) if bands is None else bands)
-        """Numbers of the bands that are read, from 1; all below describes these."""
         self.count = len(self.bands)
         self.dtypes = (str(self.dtype),) * self.count
         told = quantities_among(attributes, total, self.path)
-        self.quantities: tuple[Quantity, ...] = tuple(told[band - 1] for band in self.bands) if told else ()
-        """What the values of each band mean; empty if that is not known."""
+        self._quantities: tuple[Quantity, ...] = tuple(told[band - 1] for band in self.bands) if told else ()
         self.band_names: tuple[str | None, ...] = tuple(names[band - 1] if names else None for band in self.bands)
         """From the coordinate of the band dimension, or the attribute `long_name`; None if neither has a name."""
+        # GDAL's names of colours for bands with these names.
+        self.colour_interpretation = tuple(
+            name if name and name in ColorInterp.__members__ else "undefined" for name in self.band_names
+        )
+        self.mask_kind = "mask" if self._valid is not None else "none" if self.nodata is None else "nodata"
+        self.is_full = self.mask_kind == "none" and self.dtype.kind != "f"
         self.tags = tags_among(attributes)
         self._reader = ChunkReader(stored, self.path)
         self._variable = str(stored.basename)
         self._overviews = [name for name in levels_among(group.attrs) if f"{name}/{self._variable}" in group]
 
     @property
-    def colour_interpretation(self) -> tuple[str, ...]:
-        """GDAL's names of colours for bands with these names; "undefined" for others."""
-        return tuple(name if name and name in ColorInterp.__members__ else "undefined" for name in self.band_names)
+    def quantities(self) -> tuple[Quantity, ...]:
+        """What the values of each band mean; empty if that is not known."""
+        return self._quantities
 
     @property
-    def mask_kind(self) -> str:
-        """See `images.ImageRaster`."""
-        return "none" if self._valid is None and self.nodata is None else "nodata" if self._valid is None else "mask"
+    def class_table(self) -> ClassTable:
+        """Code to (name, colour), from a geosynth store's legend or CF's `flag_values` and `flag_meanings`."""
+        return self._classes
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -119,11 +119,6 @@ class ZarrRaster:
             "blocks": list(self.block_shape),
             "classes": {code: name for code, (name, _) in self.class_table.items()},
         }
-
-    @property
-    def is_full(self) -> bool:
-        """Whether all pixels are known to have data, without reading them."""
-        return self.mask_kind == "none" and self.dtype.kind != "f"
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Values (bands, height, width) and where there is data (height, width); see `Raster.read`."""
@@ -143,7 +138,7 @@ class ZarrRaster:
         return values, valid
 
     def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
-        """See `images.ImageRaster`."""
+        """See `ImageRaster`."""
         if shape == self.geobox.shape:
             return self.read(self.window)
         finest = self

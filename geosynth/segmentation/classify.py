@@ -16,10 +16,9 @@ from geosynth.legend import ClassIndices
 from geosynth.models.device import plain_memory_error
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import open_bands
-from geosynth.raster.images import ImageRaster
 from geosynth.raster.label_files import kept_tags
 from geosynth.raster.label_writer import check_label_output, label_writer
-from geosynth.raster.read import Mask, Raster, bounded_cache
+from geosynth.raster.read import ImageRaster, Mask, Raster, bounded_cache
 from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter
 from geosynth.version import __version__

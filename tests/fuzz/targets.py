@@ -19,7 +19,6 @@ from geosynth.config.bands import BandSettings
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.loop import Checkpoint
-from geosynth.raster.label_files import class_table_of
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.raster_file import open_raster
 from geosynth.raster.read import Raster
@@ -72,7 +71,7 @@ def _read_image(path: Path) -> None:
 
 def _read_labels(path: Path) -> None:
     labels = LabelRaster(path, CHESAPEAKE, unknown="nodata")
-    class_table_of(labels.raster)
+    assert labels.raster.class_table is not None
     _read_all(labels.raster)
 
 

@@ -21,7 +21,6 @@ from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.class_table import (
     CLASSES_TAG,
     legend_of_table,
-    read_class_table,
     write_attribute_table,
 )
 from geosynth.raster.label_legend import choose_legend
@@ -86,13 +85,13 @@ def test_attribute_tables_of_other_makers(
         row[order[0]], row[order[1]] = (f"{code}.0" if columns[order[0]][1] == 1 else code), name
         rows.append(tuple(row))
     attribute_table(labels, columns, rows)
-    assert {code: name for code, (name, _) in read_class_table(open_raster(labels)).items()} == OTHER
+    assert {code: name for code, (name, _) in open_raster(labels).class_table.items()} == OTHER
 
 
 def test_a_table_of_many_rows_and_rows_that_hold_no_code(labels: Path) -> None:
     rows: list[tuple[object, ...]] = [(code, f"class &quot;{code}&quot;") for code in range(300_000)]
     attribute_table(labels, [("Value", 0, 5), ("Class", 2, 2)], [*rows, ("x", "a"), ("", ""), (9, ""), (8,)])
-    table = read_class_table(open_raster(labels))
+    table = open_raster(labels).class_table
     assert len(table) == 300_000
     assert table[299_999] == ('class "299999"', None)
 
@@ -101,7 +100,7 @@ def test_codes_without_end_are_none(labels: Path) -> None:
     columns = [("Value", 1, 5), ("Name", 2, 2), ("R", 1, 6), ("G", 1, 7), ("B", 1, 8)]
     rows = [("inf", "a", 1, 1, 1), (4, "b", "inf", 1, 1), ("nan", "c", 1, 1, 1), (5, "d", 1, 1, 1)]
     attribute_table(labels, columns, rows)
-    table = read_class_table(open_raster(labels))
+    table = open_raster(labels).class_table
     assert {code: name for code, (name, _) in table.items()} == {4: "b", 5: "d"}
     assert table[5][1] == "#010101"
 
@@ -109,7 +108,7 @@ def test_codes_without_end_are_none(labels: Path) -> None:
 def test_colours_of_an_attribute_table(labels: Path) -> None:
     columns = [("Value", 0, 5), ("Name", 2, 2), ("R", 0, 6), ("G", 0, 7), ("B", 0, 8)]
     attribute_table(labels, columns, [(4, "sand &amp; gravel", 255, 170, 0)])
-    assert read_class_table(open_raster(labels)) == {4: ("sand & gravel", "#ffaa00")}
+    assert open_raster(labels).class_table == {4: ("sand & gravel", "#ffaa00")}
 
 
 @pytest.mark.parametrize("suffix", [".vrt", ".img"])
@@ -117,23 +116,23 @@ def test_tables_reach_us_through_any_format(labels: Path, suffix: str) -> None:
     category_names(labels, ["", "water", "tree canopy"])
     copy = labels.with_suffix(suffix)
     rasterio.shutil.copy(str(labels), str(copy), driver={".vrt": "VRT", ".img": "HFA"}[suffix])
-    names = {code: name for code, (name, _) in read_class_table(open_raster(copy)).items() if name}
+    names = {code: name for code, (name, _) in open_raster(copy).class_table.items() if name}
     assert names == {1: "water", 2: "tree canopy"}
 
 
 def test_a_raster_that_says_nothing(labels: Path, tmp_path: Path) -> None:
-    assert read_class_table(open_raster(labels)) == {}
+    assert open_raster(labels).class_table == {}
     with pytest.raises(
         LegendError, match=r"labels\.tif: its class table \(empty\) has no class of legend 'chesapeake'"
     ):
         legend_of_table({}, CHESAPEAKE, str(labels))
     with pytest.raises(RasterError, match=r"absent\.tif"):
-        read_class_table(open_raster(tmp_path / "absent.tif"))
+        open_raster(tmp_path / "absent.tif")
 
 
 def test_names_decide_what_codes_mean(labels: Path) -> None:
     attribute_table(labels, [("Value", 0, 5), ("Class", 2, 2)], list(OTHER.items()))
-    legend = legend_of_table(read_class_table(open_raster(labels)), CHESAPEAKE, str(labels))
+    legend = legend_of_table(open_raster(labels).class_table, CHESAPEAKE, str(labels))
     assert legend.encode(np.array([11, 41, 71, 31, 21, 22])).tolist() == [0, 1, 2, 3, 4, 5]
     assert set(legend.nodata) >= {0, 15}
     with pytest.raises(LegendError, match=r"99 \(3 px\)"):
@@ -167,7 +166,7 @@ def test_what_we_write_we_read(tmp_path_factory: pytest.TempPathFactory, legend:
     codes = np.resize(np.array(legend.codes, np.uint8), (1, 8, 8))
     write_raster(path, codes, north_up(), nodata=nodata)
     write_class_table(path, legend, nodata)
-    table = read_class_table(open_raster(path))
+    table = open_raster(path).class_table
     assert {code: entry for code, entry in table.items() if entry[0]} == {
         entry.code: (entry.name, entry.colour.lower()) for entry in legend.classes
     }
@@ -186,7 +185,7 @@ def test_codes_beyond_a_byte(tmp_path: Path, low: int, dtype: str) -> None:
     assert legend.code_dtype == dtype
     path = write_raster(tmp_path / "wide.tif", np.full((1, 4, 4), low, dtype), north_up(), nodata=low + 200)
     write_class_table(path, legend)
-    assert {code: name for code, (name, _) in read_class_table(open_raster(path)).items() if name} == {
+    assert {code: name for code, (name, _) in open_raster(path).class_table.items() if name} == {
         low: "class 0",
         low + 1: "class 1",
     }
@@ -211,7 +210,7 @@ def test_the_palette_of_a_real_tile_is_read(real_data: Path) -> None:
         expected = {
             code: "#{:02x}{:02x}{:02x}".format(*colour) for code, colour in dataset.colormap(1).items() if colour[3]
         }
-    assert {code: colour for code, (_, colour) in read_class_table(open_raster(path)).items()} == expected
+    assert {code: colour for code, (_, colour) in open_raster(path).class_table.items()} == expected
 
 
 def test_the_sidecar_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +240,7 @@ def test_names_that_the_file_keeps_without_its_sidecar(tmp_path: Path, caplog: p
     legend = Legend.from_values({"name": "turned", "classes": tens})
     geosynth.rasterize(tmp_path / "land.gpkg", path, "class", legend, resolution=1)
     Path(f"{path}.aux.xml").unlink()
-    assert {code: name for code, (name, _) in read_class_table(open_raster(path)).items() if name} == {
+    assert {code: name for code, (name, _) in open_raster(path).class_table.items() if name} == {
         entry.code: entry.name for entry in legend.classes
     }
     raster = open_raster(path)
@@ -253,4 +252,4 @@ def test_names_that_the_file_keeps_without_its_sidecar(tmp_path: Path, caplog: p
 def test_a_damaged_tag_tells_no_names(labels: Path, tag: str) -> None:
     with rasterio.open(labels, "r+") as dataset:
         dataset.update_tags(**{CLASSES_TAG: tag})
-    assert not any(name for name, _ in read_class_table(open_raster(labels)).values())
+    assert not any(name for name, _ in open_raster(labels).class_table.values())

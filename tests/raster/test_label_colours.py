@@ -15,7 +15,7 @@ from PIL import Image
 import geosynth
 from geosynth.checkpoint import GeneratorModel
 from geosynth.legend import CHESAPEAKE, Legend
-from geosynth.raster.class_table import ClassTable, read_class_table
+from geosynth.raster.class_table import ClassTable
 from geosynth.raster.label_legend import Verdict, compare_colours
 from geosynth.raster.raster_file import open_raster
 from geosynth.raster.stores.ingest import ingest
@@ -152,8 +152,8 @@ def test_each_file_is_read_by_its_own_class_table(folder: Path, caplog: pytest.L
 def test_real_labels_are_not_doubted(real_data: Path) -> None:
     """The other two Chesapeake products hold codes that the legend refuses, before colours are looked at."""
     path = real_data / "chesapeake_labels" / "Baywide_7class_20132014_E1300000_N1770000.tif"
-    seven = read_class_table(open_raster(path))
+    seven = open_raster(path).class_table
     assert compare_colours(seven, CHESAPEAKE, CHESAPEAKE.codes) == ""
     legend = Legend.load(Path(__file__).parents[2] / "examples" / "ohio_naip_legend.yaml")
     for path in (real_data / "ohio_naip" / "labels").glob("*.tif"):
-        assert compare_colours(read_class_table(open_raster(path)), legend, legend.codes) == ""
+        assert compare_colours(open_raster(path).class_table, legend, legend.codes) == ""

@@ -12,7 +12,7 @@ import xarray as xr
 
 from geosynth.errors import LegendError, RasterError
 from geosynth.legend import CHESAPEAKE, Legend
-from geosynth.raster.label_files import class_table_of, open_labels
+from geosynth.raster.label_files import open_labels
 from geosynth.raster.label_legend import choose_legend
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.raster_file import open_raster
@@ -80,11 +80,11 @@ def test_a_named_legend_comes_first(tmp_path: Path, caplog: pytest.LogCaptureFix
 def test_tables_of_tiles_and_of_resampled_rasters(tmp_path: Path) -> None:
     labels(tmp_path / "a.tif", moved(by=1))
     write_raster(tmp_path / "b.tif", random_codes(1, 24, 24), north_up(24))
-    expected = class_table_of(open_raster(tmp_path / "a.tif"))
+    expected = open_raster(tmp_path / "a.tif").class_table
     assert expected[2][0] == "water"
     mosaic = open_labels(tmp_path)
-    assert class_table_of(mosaic) == expected
-    assert class_table_of(resample_labels(mosaic, 1.0)) == expected
+    assert mosaic.class_table == expected
+    assert resample_labels(mosaic, 1.0).class_table == expected
 
 
 def test_flags_of_a_zarr(tmp_path: Path) -> None:

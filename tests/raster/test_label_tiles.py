@@ -20,7 +20,7 @@ from rasterio.merge import merge
 from geosynth.errors import DataError, GridError, RasterError
 from geosynth.grid import TilePlan, Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.label_files import class_table_of, label_files, open_labels
+from geosynth.raster.label_files import label_files, open_labels
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.mosaic import TileMosaic, with_neighbours
 from geosynth.raster.raster_file import open_raster
@@ -325,4 +325,4 @@ def test_the_labels_of_our_own_store(tmp_path: Path, codes: np.ndarray) -> None:
         store.read(Window(0, 0, height, width)), tiles.read(Window(0, 0, height, width)), strict=True
     ):
         np.testing.assert_array_equal(own, expected)
-    assert class_table_of(store.raster)[1] == ("water", CHESAPEAKE.classes[0].colour)
+    assert store.raster.class_table[1] == ("water", CHESAPEAKE.classes[0].colour)

@@ -25,7 +25,6 @@ import geosynth
 from geosynth.errors import GeosynthError, GridError, RasterError
 from geosynth.grid import TilePlan, Window
 from geosynth.raster import raster_file
-from geosynth.raster.class_table import read_class_table
 from geosynth.raster.raster_file import RasterFile, open_raster
 from geosynth.raster.read import has_data
 from rasters import UTM, north_up, random_image, write_raster
@@ -406,7 +405,7 @@ def test_texts_that_are_no_utf_8_are_replaced(tmp_path: Path) -> None:
         raster = open_raster(tmp_path / f"{name}.tif")
         assert raster.geobox.crs == UTM
         assert raster.read(raster.window)[0].all()
-        assert read_class_table(raster) == ({0: ("Jos\ufffd", None)} if name == "sidecar" else {})
+        assert raster.class_table == ({0: ("Jos\ufffd", None)} if name == "sidecar" else {})
     assert open_raster(tmp_path / "description.tif").band_names == ("Jos\ufffdf",)
     (tmp_path / "crs.tif.aux.xml").write_bytes(b'<PAMDataset><SRS>LOCAL_CS["Jos\xe9",UNIT["m",1]]</SRS></PAMDataset>')
     with pytest.raises(RasterError, match=r"crs\.tif: cannot be opened as a raster: 'utf-8' codec"):

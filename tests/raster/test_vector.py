@@ -25,7 +25,6 @@ from disks import disk
 from geosynth.errors import DataError, GeosynthError, GridError, LegendError, OutputError, RasterError, SettingsError
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.class_table import read_class_table
 from geosynth.raster.raster_file import open_raster
 from geosynth.raster.vector import VectorLabels
 from rasters import NORTH_UP, SITE, UTM_18N, write_raster
@@ -78,7 +77,7 @@ def test_pixels_are_those_of_dense_rasterising(tmp_path: Path, suffix: str) -> N
         differing = (dataset.read(1) != expected).mean()
         assert differing <= (1e-3 if suffix == ".geojson" else 0)  # which is in degrees
         assert dataset.colormap(1)[2][:3] == CHESAPEAKE.classes[1].rgb
-    assert read_class_table(open_raster(out))[5][0] == "impervious (other)"
+    assert open_raster(out).class_table[5][0] == "impervious (other)"
 
 
 @settings(max_examples=8)
@@ -384,7 +383,7 @@ def test_the_command(tmp_path: Path, run: Callable[..., Any]) -> None:
     with rasterio.open(out) as dataset:
         assert dataset.dtypes == ("int32",)
         assert set(np.unique(dataset.read(1))) == {300, -7, 255}
-    assert read_class_table(open_raster(out))[300][0] == "wood"
+    assert open_raster(out).class_table[300][0] == "wood"
     again = run(*command, "--width", "4", "--overwrite")
     assert again.code == 0
 

@@ -12,7 +12,6 @@ from segment_stores import BANDS, COLOURS, LEGEND
 
 from geosynth.errors import CheckpointError, DataError, OutputError, RasterError
 from geosynth.grid import BlockPlan, absolute_origin
-from geosynth.raster.class_table import read_class_table
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.raster_file import open_raster
 from geosynth.segmentation.classify import classify
@@ -61,7 +60,7 @@ def test_it_finds_the_classes_again_on_the_grid_of_the_image(scene, classified):
 
 
 def test_readers_know_its_classes(classified):
-    table = read_class_table(open_raster(classified))
+    table = open_raster(classified).class_table
     assert {code: table[code] for code in (10, 20, 30)} == {
         entry.code: (entry.name, entry.colour) for entry in LEGEND.classes
     }

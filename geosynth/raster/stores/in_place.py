@@ -20,12 +20,10 @@ from geosynth.grid.areas import boxes_of
 from geosynth.inputs import band_files
 from geosynth.legend import ClassIndices, Legend
 from geosynth.raster.bands import check_image_type, common_bands
-from geosynth.raster.images import ImageRaster
-from geosynth.raster.label_files import holds_colours
 from geosynth.raster.mosaic import lay_over
 from geosynth.raster.names import image_name
 from geosynth.raster.quantities import agreed_quantities
-from geosynth.raster.read import Array, Mask, Raster
+from geosynth.raster.read import Array, ImageRaster, Mask, Raster
 from geosynth.raster.stores.items import Item
 from geosynth.raster.stores.pairs import LegendOf, Pair, TargetGrid, open_pairs
 from geosynth.raster.stores.source import PatchSource, Scene
@@ -209,7 +207,7 @@ class InPlace(PatchSource):
             states += [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for of_one in files for file in of_one]
             if not all(files):
                 remote.append(scene)
-            own = self.legend.by_colour(scene.labels) if holds_colours(pair.labels.raster) else self.legend
+            own = self.legend.by_colour(scene.labels) if pair.labels.raster.holds_colours else self.legend
             if (others := sorted(pair.labels.legend.class_of.items())) != sorted(own.class_of.items()):
                 codes.append(others)
         return [states, super()._evidence(remote), *codes]
@@ -217,18 +215,17 @@ class InPlace(PatchSource):
 
 def files_of(raster: Raster) -> list[Path]:
     """The files on a disk that a raster is read from: itself, then those that belong to it; none behind a URL."""
-    raster = unwarped(raster)
     named = list(band_files(raster.path).values()) or [raster.path]
     if Path(named[0]).is_dir():  # Zarr
-        return [Path(file) for file in getattr(raster, "files", ())]
-    belonging = set(getattr(raster, "files", ())) - set(named)
+        return [Path(file) for file in raster.files]
+    belonging = set(raster.files) - set(named)
     files = [*map(Path, named), *sorted(map(Path, belonging))]
     return files if all(file.is_file() for file in files) else []
 
 
 def _labelled(pair: Pair, local: Window) -> tuple[Array, Mask]:
     """Class indices (1, height, width), and where there is a class; the image is not read if it is full."""
-    return _classes(pair, local, None if _is_full(pair.image) else pair.image.read(local)[1])
+    return _classes(pair, local, None if pair.image.is_full else pair.image.read(local)[1])
 
 
 def _classes(pair: Pair, local: Window, has_data: Mask | None) -> tuple[Array, Mask]:
@@ -243,14 +240,9 @@ def _classes(pair: Pair, local: Window, has_data: Mask | None) -> tuple[Array, M
     return indices[np.newaxis], indices < pair.labels.legend.num_classes
 
 
-def _is_full(image: Raster) -> bool:
-    """Whether an image is known to have data everywhere, so that it need not be read to find out."""
-    return bool(getattr(image, "is_full", False))
-
-
 def _block_size(image: Raster) -> int:
     """Side of the square blocks in which a raster is stored; a usual one if there are no blocks, or strips."""
-    height, width = getattr(image, "block_shape", (0, 1))
+    height, width = image.block_shape or (0, 1)
     return min(height, _LARGEST_BLOCK) if height == width else _USUAL_BLOCK
 
 

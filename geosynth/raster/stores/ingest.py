@@ -19,7 +19,6 @@ from geosynth.legend import Legend
 from geosynth.parallel import open_client
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import BANDS_APART
-from geosynth.raster.label_files import class_table_of
 from geosynth.raster.label_legend import FROM_RASTER, Verdict, choose_legend, compare_colours, warn_of_colours
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, bounded_cache
@@ -319,7 +318,7 @@ def _survey_pair(sources: Sequence[InPlace], pair: tuple[int, int]) -> dict[str,
     return {
         "hidden": hidden,
         "is_seen": is_seen,
-        "colours": compare_colours(class_table_of(labels.raster), labels.legend, counts),
+        "colours": compare_colours(labels.raster.class_table, labels.legend, counts),
         "class_pixels": labels.legend.count(counts),
         "image_sha256": _sha256(image),
         "labels_sha256": _sha256(labels.raster),

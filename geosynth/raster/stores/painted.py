@@ -4,52 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 
 from geosynth.config.bands import Quantity, first_known
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices, Legend
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Read
+from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, Read
 from geosynth.raster.stores.source import PatchSource
 
 
-@dataclass(frozen=True)
-class SourceCodes:
-    """The labels of a patch source as a raster of its legend's codes. A `Raster`."""
+class SourceCodes(Raster):
+    """The labels of a patch source as a raster of its legend's codes."""
 
-    source: PatchSource
-
-    count = 1
-
-    @property
-    def path(self) -> str:
-        """Path of the source."""
-        return self.source.path
-
-    @property
-    def geobox(self) -> GeoBox:
-        """Grid of the source."""
-        return self.source.geobox
-
-    @property
-    def nodata(self) -> int:
-        """Code of pixels without a class."""
-        return self.source.legend.nodata_code
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the codes."""
-        return self.source.legend.code_dtype
-
-    @property
-    def window(self) -> Window:
-        """The whole grid."""
-        return self.source.window
+    def __init__(self, source: PatchSource) -> None:
+        self.source = source
+        self.path, self.geobox = source.path, source.geobox
+        self.dtype, self.nodata = source.legend.code_dtype, source.legend.nodata_code
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """Codes (1, height, width), and where there is a class (height, width); see `Raster.read`."""

@@ -116,7 +116,7 @@ class World:
     """Makes what pages name, once each, as small as it can be."""
 
     def __init__(self, folder: Path, run: Run, model: GeneratorModel, told: GeneratorModel) -> None:
-        self.folder, self.run, self.models = folder, run, {"model.safetensors": model, "told.safetensors": told}
+        self.folder, self.run, self.models = folder, run, {"model.safetensors": model, "looks.safetensors": told}
 
     def make(self, name: str) -> Path:
         path = self.folder / name

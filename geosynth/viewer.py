@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.files import refuse_folder, refuse_inputs
-from geosynth.grid.alignment import same_area
+from geosynth.grid.alignment import north_up, same_area
 from geosynth.grid.crs import crs_name
 from geosynth.legend import Legend
 from geosynth.page import png_address, render_page
 from geosynth.raster.class_table import ClassTable
 from geosynth.raster.images import open_image
 from geosynth.raster.mark import mark_of
-from geosynth.raster.preview import shown_images, shown_shape
+from geosynth.raster.preview import shown_images, shown_shape, turned_north
 from geosynth.raster.read import ImageRaster, bounded_cache
 from geosynth.unfinished import UnfinishedWork, making
 
@@ -25,7 +25,7 @@ _UNNAMED = "#808080"  # for a code without a colour
 
 
 def view(
-    rasters: Sequence[str | Path],
+    rasters: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     legend: str | Path | Legend | None = None,
@@ -37,9 +37,9 @@ def view(
     Args:
         rasters: at most eight files or Zarr stores of the same area; pixel sizes may differ. Images are shown in red,
             green and blue, those of the same type and scale with the same stretch; a single band of integers with a
-            class table is shown in the colours of its classes.
+            class table is shown in the colours of its classes. All are shown with north up, if they are not rotated.
         out: the page, a name that ends in .html.
-        legend: of labels without a class table.
+        legend: of labels without a class table, or with one that has names only.
         size: largest length in pixels of the longer side as shown; large rasters are read from their overviews.
         overwrite: replace an existing page.
 
@@ -48,10 +48,11 @@ def view(
 
     Raises:
         DataError: if a raster has complex numbers.
+        SettingsError: if a number is out of range, or there is a legend but no labels.
         GridError: if the rasters do not show the same area.
         GeosynthError: if a raster cannot be read, or the page cannot be written.
     """
-    out = Path(out)
+    out, rasters = Path(out), [rasters] if isinstance(rasters, str | Path) else list(rasters)
     if out.suffix.lower() not in (".html", ".htm"):
         raise SettingsError(f"{out}: the page is HTML; choose a name that ends in .html")
     if not 1 <= len(rasters) <= 8:
@@ -63,6 +64,8 @@ def view(
     refuse_inputs(out, rasters)
     read_by = None if legend is None else Legend.load(legend)
     opened = _opened(rasters)
+    if read_by is not None and not any(map(_may_be_labels, opened)):
+        raise SettingsError("none of the rasters is labels, a single band of integers", setting="legend")
     with bounded_cache():
         page = _page(opened, [_classes(raster, read_by) for raster in opened], size)
     with making(out) as made:
@@ -77,7 +80,7 @@ def _opened(rasters: Sequence[str | Path]) -> list[ImageRaster]:
         if raster.dtype.kind == "c":
             raise DataError(f"{raster.path}: holds {raster.dtype} values; only rasters of real numbers are shown")
     for other in others:
-        if not same_area(first.geobox, other.geobox):
+        if not same_area(north_up(first.geobox), north_up(other.geobox)):
             raise GridError(
                 f"{other.path}: does not show the area of {first.path}; bring it there"
                 f" (rio warp FILE NEW --like {first.path})"
@@ -112,13 +115,16 @@ def _page(rasters: Sequence[ImageRaster], tables: Sequence[ClassTable], size: in
 
 
 def _classes(raster: ImageRaster, legend: Legend | None) -> ClassTable:
-    """Names and colours by code; empty for an image."""
-    if raster.count != 1 or raster.dtype.kind not in "ui":
-        return {}
-    if table := raster.class_table:
+    """Names and colours by code, if the raster has no colours from the legend; empty for an image."""
+    table = raster.class_table if _may_be_labels(raster) else {}
+    if legend is None or not _may_be_labels(raster) or any(colour for _, colour in table.values()):
         return table
-    entries = legend.classes if legend else ()
-    return {code: (entry.name, entry.colour) for entry in entries for code in entry.codes}
+    own: ClassTable = {code: (entry.name, entry.colour) for entry in legend.classes for code in entry.codes}
+    return {code: (table[code][0], own.get(code, (None, None))[1]) for code in table} or own
+
+
+def _may_be_labels(raster: ImageRaster) -> bool:
+    return raster.count == 1 and raster.dtype.kind in "ui"
 
 
 def _labels(raster: ImageRaster, shape: tuple[int, int], table: ClassTable) -> npt.NDArray[np.uint8]:
@@ -129,4 +135,4 @@ def _labels(raster: ImageRaster, shape: tuple[int, int], table: ClassTable) -> n
         name, colour = table.get(int(code), (None, None))
         if name or colour:
             picture[valid & (codes[0] == code)] = (*bytes.fromhex((colour or _UNNAMED)[1:]), 255)
-    return picture
+    return turned_north(picture, raster)

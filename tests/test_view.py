@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rioxarray
 from affine import Affine
 from PIL import Image
+from rasterio.enums import ColorInterp
 
 import geosynth
 from geosynth.errors import DataError, GeosynthError, GridError, OutputError, SettingsError
@@ -151,6 +153,55 @@ def test_a_legend_colours_labels_without_a_table_and_nothing_else(tmp_path: Path
     assert tuple(plain[0, 0]) != (*WATER, 255)
 
 
+def test_a_legend_colours_labels_whose_table_has_names_only(tmp_path: Path, rasters: list[Path]) -> None:
+    codes = np.full((HEIGHT, WIDTH), 1, np.uint8)
+    flags = {"flag_values": [1, 2], "flag_meanings": "lake wood"}
+    labels = rioxarray.open_rasterio(rasters[0]).squeeze(drop=True).copy(data=codes).assign_attrs(flags)
+    labels.to_dataset(name="labels").to_zarr(tmp_path / "labels.zarr", consolidated=False)
+    page = geosynth.view(tmp_path / "labels.zarr", tmp_path / "page.html", legend="chesapeake")
+    assert (pictures_in(page)[0] == (*WATER, 255)).all()
+    assert "lake" in page.read_text(encoding="utf-8")
+
+
+def test_rasters_stored_south_up_are_shown_north_up(tmp_path: Path) -> None:
+    codes, image = np.repeat([[1], [2]], WIDTH, axis=1).astype(np.uint8), random_image(1, 2, WIDTH)
+    up = NORTH_UP @ Affine.scale(1, HEIGHT / 2)
+    down = up @ Affine.translation(0, 2) @ Affine.scale(1, -1)
+    paths = []
+    for name, transform, step in (("north", up, 1), ("south", down, -1)):
+        for what, values in (("labels", codes), ("image", image)):
+            path = tmp_path / f"{name}_{what}.tif"
+            paths.append(write_raster(path, values[..., ::step, :], transform, crs=UTM_18N))
+    labels, imagery, turned_labels, turned_imagery = pictures_in(
+        geosynth.view(paths, tmp_path / "page.html", legend="chesapeake")
+    )
+    np.testing.assert_array_equal(labels, turned_labels)
+    np.testing.assert_array_equal(imagery, turned_imagery)
+    assert (labels[0] == (*WATER, 255)).all()
+
+
+@pytest.mark.parametrize("kind", ["NaN", "NaN beside another nodata", "alpha of five bands"])
+def test_holes_do_not_grow_when_a_raster_is_shown_small(tmp_path: Path, kind: str) -> None:
+    """GDAL does not know of these: it would average them with the pixels around."""
+    holes = np.zeros((HEIGHT, WIDTH), bool)
+    holes[::10, ::10] = True
+    pixels = np.full((5, HEIGHT, WIDTH), 90, np.float32 if "NaN" in kind else np.uint8)
+    if "NaN" in kind:
+        pixels[:, holes] = np.nan
+    else:
+        pixels[:4, holes], pixels[4] = 250, 255 * ~holes
+    profile = {"driver": "GTiff", "count": 5, "height": HEIGHT, "width": WIDTH, "dtype": pixels.dtype}
+    profile |= {"transform": NORTH_UP, "crs": UTM_18N, "photometric": "minisblack"}
+    if kind == "NaN beside another nodata":
+        profile["nodata"] = -9999
+    with rasterio.open(tmp_path / "a.tif", "w", **profile) as file:
+        file.colorinterp = [*(ColorInterp[name] for name in ("red", "green", "blue", "nir")), ColorInterp.alpha]
+        file.write(pixels)
+    values, valid = open_raster(tmp_path / "a.tif", [1, 2, 3]).read_reduced((HEIGHT // 10, WIDTH // 10), "average")
+    np.testing.assert_array_equal(values, 90)
+    assert valid.all()
+
+
 BAD: dict[str, tuple[Callable[[Path, list[Path]], list[Path]], dict[str, Any], type[GeosynthError], str]] = {
     "elsewhere": (
         lambda folder, rasters: [
@@ -176,6 +227,12 @@ BAD: dict[str, tuple[Callable[[Path, list[Path]], list[Path]], dict[str, Any], t
         {"out": "folder.html", "overwrite": True},
         OutputError,
         "a folder has this name",
+    ),
+    "a legend without labels": (
+        lambda folder, rasters: rasters[1:],
+        {"legend": "chesapeake"},
+        SettingsError,
+        "legend: none of the rasters is labels",
     ),
     "there": (lambda folder, rasters: rasters, {"out": "labels.html"}, OutputError, "already exists"),
 }

@@ -46,6 +46,11 @@ def is_south_up(geobox: GeoBox) -> bool:
     return geobox.affine.determinant > 0 and not is_nowhere(geobox)
 
 
+def north_up(geobox: GeoBox) -> GeoBox:
+    """The same pixels with the northernmost row first; unchanged unless it is south up."""
+    return geobox.flipy() if is_south_up(geobox) else geobox
+
+
 def crop(geobox: GeoBox, window: Window) -> GeoBox:
     """The grid of a window, which may exceed the whole grid."""
     transform = geobox.affine @ Affine.translation(window.column, window.row)

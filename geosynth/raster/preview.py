@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from geosynth.config.bands import rgb_bands
 from geosynth.files import replacing
+from geosynth.grid.alignment import is_south_up
 from geosynth.raster.images import open_image
 from geosynth.raster.mark import XMP, mark_of
 from geosynth.raster.read import Array, ImageRaster, Mask
@@ -45,7 +46,8 @@ def shown_images(rasters: Sequence[ImageRaster], shape: tuple[int, int]) -> list
     """Whole images as (height, width, 4), in the colours of `rgb_bands`, transparent where there is no data.
 
     Bytes are shown as they are, other values from the 2nd to the 98th percentile over all images of the same type,
-    scale and offset, so that an image that is paler than another looks paler.
+    scale and offset, so that an image that is paler than another looks paler. Images stored south up are turned north
+    up.
     """
     read: list[tuple[Array, Mask, Any]] = []
     alike: dict[Any, list[Array]] = {}  # values with data of the images that are shown with the same limits
@@ -62,7 +64,12 @@ def shown_images(rasters: Sequence[ImageRaster], shape: tuple[int, int]) -> list
         low, high = limits[kind]
         scaled = (np.where(valid, values, low) - low) / max(high - low, 1e-9)
         pictures.append(np.dstack([*(255 * scaled.clip(0, 1)).round(), np.where(valid, 255, 0)]).astype(np.uint8))
-    return pictures
+    return [turned_north(picture, raster) for picture, raster in zip(pictures, rasters, strict=True)]
+
+
+def turned_north(picture: npt.NDArray[np.uint8], raster: ImageRaster) -> npt.NDArray[np.uint8]:
+    """A picture of a whole raster, (height, width, 4), with its northernmost row first."""
+    return picture[::-1] if is_south_up(raster.geobox) else picture
 
 
 def _limits(values: Array) -> tuple[float, float]:

@@ -31,6 +31,7 @@ from geosynth.raster.drivers import GDAL_ERRORS, one_error, open_again, open_dat
 from geosynth.raster.mark import describe_mark, read_mark
 from geosynth.raster.quantities import parse_quantities
 from geosynth.raster.read import Array, ImageRaster, Mask, check_grid, check_inside, crs_of, has_data
+from geosynth.raster.warp import WarpedRaster
 
 _LOG = logging.getLogger(__name__)
 
@@ -87,16 +88,17 @@ class RasterFile(ImageRaster):
         )
         self.colour_interpretation = tuple(dataset.colorinterp[band - 1].name for band in self.bands)
         self._files: tuple[str, ...] = tuple(dataset.files)
-        self.mask_kind = _mask_kind(dataset.mask_flag_enums)
+        told = _mask_kind(dataset.mask_flag_enums)
+        alpha = [number for number, colour in enumerate(dataset.colorinterp, 1) if colour == ColorInterp.alpha]
+        self.mask_kind = "alpha" if alpha and told == "none" else told  # GDAL says so of two or four bands only
         self._in_files = isinstance(dataset, BandFiles)
         self.block_shape: tuple[int, int] = dataset.block_shapes[0]
-        alpha = [number for number, colour in enumerate(dataset.colorinterp, 1) if colour == ColorInterp.alpha]
-        if alpha and self.mask_kind == "none":
-            self.mask_kind = "alpha"  # which GDAL says of files of two or four bands only
         is_read = "alpha" in self.colour_interpretation
-        self._alpha = alpha[0] if self.mask_kind == "alpha" and alpha and not is_read else None
+        self._alpha = alpha[0] if alpha and self.mask_kind == "alpha" and not is_read else None
         """Number of the band that serves as the mask; None for none."""
         self.is_full = self.mask_kind not in ("nodata", "mask") and self._alpha is None and self.dtype.kind != "f"
+        self._hides_more = (self.dtype.kind == "f" and not math.isnan(self.nodata or 0)) or told != self.mask_kind
+        """Whether there may be pixels without data that GDAL would average with others."""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -150,6 +152,8 @@ class RasterFile(ImageRaster):
 
     def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
         """See `ImageRaster`."""
+        if self._hides_more and shape != self.geobox.shape and not self._dataset().overviews(1):
+            return WarpedRaster(self, self.geobox.zoom_to(shape), how).read(Window(0, 0, *shape))
         return self._read("cannot be read", None, shape, how)
 
     def _read(

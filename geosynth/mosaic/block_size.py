@@ -18,8 +18,12 @@ _REGION_BYTES = 12  # per pixel, if a fifth of all are in regions
 _WRITING_BYTES = 64 << 20  # the threads that write a COG, besides GDAL's cache
 
 
-def choose_block_size(painter: Painter) -> int:
+def choose_block_size(painter: Painter, writing: int = _WRITING_BYTES) -> int:
     """The block size of the painter's settings, or the largest that its memory limit allows.
+
+    Args:
+        painter: has the settings.
+        writing: bytes that writing takes besides the blocks; by default, those of a COG.
 
     Raises:
         SettingsError: if no block fits.
@@ -29,7 +33,7 @@ def choose_block_size(painter: Painter) -> int:
         return painter.settings.block_size
     present = psutil.Process().memory_info().rss
     for size in _SIZES:
-        needed = present + needed_bytes(painter, size)
+        needed = present + needed_bytes(painter, size, writing)
         if needed <= limit:
             return size
     raise SettingsError(
@@ -39,8 +43,12 @@ def choose_block_size(painter: Painter) -> int:
     )
 
 
-def needed_bytes(painter: Painter, block_size: int) -> int:
-    """Bytes that painting and writing take at their peak, besides the libraries and the model."""
+def needed_bytes(painter: Painter, block_size: int, writing: int = _WRITING_BYTES) -> int:
+    """Bytes that painting and writing take at their peak, besides the libraries and the model.
+
+    Arguments as for `choose_block_size`. A Zarr image is written after the last block, but not all memory of painting
+    is free again by then.
+    """
     network, bands = painter.network, painter.model.card.bands
     blend = painter.mode == "blend"
     cell = network.crop_size or (CELL if blend else min(CELL, block_size))
@@ -59,4 +67,4 @@ def needed_bytes(painter: Painter, block_size: int) -> int:
         blocks += block_size**2 * len(bands.names) * 4 + KEPT_BYTES
     label_bytes = _LABEL_BYTES + (_REGION_BYTES if network.style_regions else 0)
     labels = (block_size + 2 * (painter.margin + network.region_side)) ** 2 * label_bytes * painter.helpers
-    return CACHE_BYTES + _WRITING_BYTES + features + blocks + labels
+    return CACHE_BYTES + writing + features + blocks + labels

@@ -64,7 +64,13 @@ def blank_image(out: Path, painter: Painter, geobox: GeoBox) -> UnfinishedImage:
         SettingsError: if no block fits in the memory that they allow.
     """
     bands = painter.model.card.bands
-    plan = paint_plan(geobox, choose_block_size(painter))
+    if is_zarr_name(out):
+        from geosynth.raster.zarr_image import writing_bytes  # with libraries, whose memory counts, too
+
+        size = choose_block_size(painter, writing_bytes(geobox, len(bands.names), bands.dtype))
+    else:
+        size = choose_block_size(painter)
+    plan = paint_plan(geobox, size)
     return UnfinishedImage(out, plan, len(bands.names), bands.dtype)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,13 @@ from geosynth.raster.zarr import ZarrRaster
 
 CHUNK, SHARD = 512, 4096
 _OVERVIEW_SHARD = SHARD // 2  # made from one shard of the next finer level
+_SHARD_COPIES = 4  # as pixels, as compressed chunks, and joined: measured with pixels that hardly compress
+
+
+def writing_bytes(geobox: GeoBox, num_bands: int, dtype: str) -> int:
+    """Bytes that `ZarrImageWriter` takes at its peak, of which its largest shard has several copies."""
+    pixels = math.prod(min(SHARD, side) for side in geobox.shape)
+    return _SHARD_COPIES * pixels * num_bands * np.dtype(dtype).itemsize
 
 
 class ZarrImageWriter:
@@ -131,10 +139,11 @@ class ZarrImageWriter:
         for done, window in enumerate(plan, start=1):
             with writing(self.path):
                 pixels, valid = read(window)
+                pixels = filled(pixels, valid)  # under the same name, so that there are not two copies
                 if valid.any():  # pixels that are not stored read as 0 and False
                     place = (..., *window.slices)
                     image = self._groups[0]["image"]
-                    image[place if self.num_samples is None else (sample, *place)] = filled(pixels, valid)
+                    image[place if self.num_samples is None else (sample, *place)] = pixels
                     if sample == 0:
                         self._groups[0]["valid"][window.slices] = valid
             progress(done, len(plan))

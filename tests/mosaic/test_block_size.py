@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +21,7 @@ from geosynth.models.generator import SpadeBlock
 from geosynth.mosaic import block_size as sizes
 from geosynth.mosaic.blend import KEPT_BYTES
 from geosynth.mosaic.block_size import choose_block_size, needed_bytes
-from geosynth.mosaic.image import painter_for
+from geosynth.mosaic.image import blank_image, painter_for
 from geosynth.mosaic.painter import CELL, Cell, paint_plan, sliver
 from geosynth.raster.read import CACHE_BYTES
 
@@ -57,6 +58,21 @@ def test_more_memory_allows_larger_blocks(
     for size in (256, 1024, 4096):
         assert chosen(needed_bytes(painter, size)) == size
     assert chosen(1 << 40) == 4096
+
+
+def test_a_zarr_image_leaves_less_for_its_blocks(
+    tiny_model: GeneratorModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    present = psutil.Process().memory_info().rss
+    fixed = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=present))
+    monkeypatch.setattr(sizes.psutil, "Process", lambda: fixed)
+    painter = painter_for(ANYWHERE, tiny_model, GenerateSettings())
+    county, writing = GeoBox((10_000, 10_000), Affine.identity(), None), 4 * 4 * 4096**2
+    enough = needed_bytes(painter, 1024, writing)
+    for name, room, size in (("a.tif", enough, 2048), ("a.zarr", enough, 1024), ("a.zarr", enough - 1, 512)):
+        settings = GenerateSettings.parse({"max_memory": present + room})
+        image = blank_image(tmp_path / name, painter_for(county, tiny_model, settings), county)
+        assert image.plan.size == size
 
 
 def test_too_little_memory_is_refused_with_what_is_needed(tiny_model: GeneratorModel) -> None:

@@ -25,7 +25,7 @@ from geosynth.errors import OutputError
 from geosynth.grid import Window
 from geosynth.raster import images
 from geosynth.raster.read import Read
-from geosynth.raster.zarr_image import ZarrImageWriter
+from geosynth.raster.zarr_image import ZarrImageWriter, writing_bytes
 from rasters import north_up, random_image, write_raster
 
 BANDS = ("red", "green", "blue", "nir")
@@ -229,6 +229,26 @@ def test_it_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
         found, has_data = image.read(window)
         np.testing.assert_array_equal(has_data, valid[window.slices])
         np.testing.assert_array_equal(found, (pixels * valid)[(rows, *window.slices)])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_shard_is_written_in_the_memory_that_is_told(dtype: str, tmp_path: Path) -> None:
+    geobox = GeoBox((2048, 1024), north_up(), None)
+    noise = np.random.default_rng(0).integers(0, 256, (4, *geobox.shape), np.uint8)  # cannot be compressed
+
+    def read(window: Window) -> tuple[np.ndarray, np.ndarray]:
+        valid = np.ones((window.height, window.width), bool)
+        valid[0] = False
+        return noise.astype(dtype), valid
+
+    with ZarrImageWriter(tmp_path / "a.zarr", geobox, BANDS, dtype=dtype, tags={}) as writer:
+        tracemalloc.start()
+        try:
+            writer.copy(read)
+            taken = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert 0.7 * writing_bytes(geobox, 4, dtype) < taken < writing_bytes(geobox, 4, dtype)
 
 
 def test_overviews_are_made_in_little_memory(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import pytest
 import rasterio
 
 import geosynth
-from geosynth.errors import DataError
+from geosynth.errors import DataError, LegendError
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.colours import ColourLabels
-from geosynth.raster.label_files import open_label_file, open_labels
+from geosynth.raster.label_files import class_table_of, open_label_file, open_labels
 from geosynth.raster.label_legend import FROM_RASTER, choose_legend
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.one_hot import OneHotLabels
@@ -45,6 +45,14 @@ def test_four_bands_are_classes_though_gdal_calls_them_colours(tmp_path: Path) -
     np.testing.assert_array_equal(raster.read(raster.window)[0][0], np.where(CODES > 4, 0, CODES))
 
 
+@pytest.mark.parametrize(("bands", "only"), [(4, 1), (4, 2), (4, 3), (6, 5), (254, 254)])
+def test_one_class_alone_is_known(tmp_path: Path, bands: int, only: int) -> None:
+    codes = np.where(CODES == 2, only, 0)
+    raster = open_label_file(write_raster(tmp_path / "l.tif", one_hot(codes, bands), north_up()))
+    assert isinstance(raster, OneHotLabels)
+    np.testing.assert_array_equal(raster.read(raster.window)[0][0], codes)
+
+
 def test_colours_with_alpha_stay_colours(tmp_path: Path) -> None:
     opaque = np.repeat((CODES == 2)[np.newaxis] * np.uint8(255), 4, axis=0)
     for name, lit in {"black": [0, 0, 0, 1], "red": [1, 0, 0, 1], "white": [1, 1, 1, 1]}.items():
@@ -63,6 +71,15 @@ def test_band_names_are_class_names(tmp_path: Path) -> None:
         raster = open_labels(path)
         labels = LabelRaster(raster, choose_legend(raster, legend, CHESAPEAKE))
         np.testing.assert_array_equal(labels.read_known(labels.raster.window), np.where(CODES > 0, CODES - 1, 6))
+
+
+def test_bands_without_names_are_no_class_table(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "l.tif", one_hot(CODES, 6), north_up())
+    with pytest.raises(LegendError, match="has no class table"):
+        choose_legend(open_labels(path), FROM_RASTER, CHESAPEAKE)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.set_band_description(2, "Tree Canopy")
+    assert class_table_of(open_labels(path))[2] == ("Tree Canopy", None)
 
 
 def test_a_store_of_them_is_that_of_their_codes(tmp_path: Path, run: Any) -> None:

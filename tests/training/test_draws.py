@@ -60,6 +60,7 @@ def test_parts_hold_the_rows_of_the_whole():
     parts = [whole.part(part) for part in layout]
     for expected, *pieces in zip(tensors(whole), *map(tensors, parts), strict=True):
         assert torch.equal(expected, torch.cat(pieces))
+    assert [(len(part.second_latents), len(part.styles)) for part in parts] == [(1, 1), (1, 1)]
     assert [part.drawn.tolist() for part in layout] == [[1], [1]]
     assert [part.paired.tolist() for part in layout] == [[0], [0]]
 

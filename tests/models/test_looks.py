@@ -1,5 +1,6 @@
 """Looks: what is measured is what was put in, and what a generator is told reaches the pixels of that class only."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -161,22 +162,59 @@ def test_water_changes_gradually_between_the_styles_observed_and_nothing_else_ch
 
 
 @pytest.mark.parametrize("place", [(0, 0), (1 << 22, -(1 << 20) - 8)])
-def test_a_gradual_style_is_the_mean_of_the_objects_around_weighted_by_their_distance(place):
+def test_a_style_is_that_of_the_nearest_object_or_gradually_the_mean_of_those_around(place):
     """Against all objects of a large square, whose places and styles `_objects` gives."""
     look, gap, cells = some_look(), 2 * TINY.style_lengths[1], 20
-    settings = TINY.model_copy(update={"style_gradual": (1,)})
     whole = replace(look, departures=torch.cat([1.2 * look.departures[..., :BANDS], look.departures[..., BANDS:]], -1))
     nodes = [(torch.arange(12) - 4 + first // gap).view(1, 1, -1) for first in place]
     spacing = torch.tensor([2.0 * length for length in TINY.style_lengths], dtype=torch.float64).view(-1, 1, 1)
     rows, columns = nodes[0].unsqueeze(3).expand(1, CLASSES, -1, 1), nodes[1].unsqueeze(2).expand(1, CLASSES, 1, -1)
     node_y, node_x, style = (values[0, 1] for values in _objects(whole, 9, rows, columns, spacing, 256))
     departures = whole.departures.reshape(-1, SIZE)[style]
-    found = look_field(settings, look, 9, *place, 8 * cells, 8 * cells, style_length=256)[0, 1]
-    for row, column in ((0, 0), (3, 17), (19, 8)):
+
+    def squared(row, column):
         y, x = ((first + 8 * cell + 4) / gap for first, cell in zip(place, (row, column), strict=True))
-        weights = (1.25**2 - (node_y - y) ** 2 - (node_x - x) ** 2).clamp(min=0) ** 3
+        return (node_y - y) ** 2 + (node_x - x) ** 2
+
+    gradual, usual = (
+        look_field(TINY.model_copy(update={"style_gradual": of}), look, 9, *place, 160, 160, style_length=256)[0, 1]
+        for of in ((1,), ())
+    )
+    corners, inside = ((0, 0), (3, 17), (cells - 1, 8)), itertools.product(range(0, cells, 3), repeat=2)
+    for row, column in (*corners, *inside):
+        weights = (1.25**2 - squared(row, column)).clamp(min=0) ** 3
         expected = look.mean[1] + (departures * weights.unsqueeze(2)).sum((0, 1)) / weights.sum()
-        assert torch.allclose(found[:, row, column].double(), expected, atol=1e-5)
+        assert torch.allclose(gradual[:, row, column].double(), expected, atol=1e-5)
+        around = itertools.product(range(row - 1, row + 2), range(column - 1, column + 2))
+        nearest = [departures.flatten(0, 1)[squared(*cell).argmin()] for cell in around]
+        assert torch.allclose(usual[:, row, column], look.mean[1] + torch.stack(nearest).mean(0), atol=1e-5)
+
+
+def test_what_a_generator_is_asked_for_takes_the_place_of_the_mean():
+    look = some_look()
+    told = [
+        look_field(TINY, one, 5, 0, 0, 64, 64, style_length=64) for one in (look, replace(look, asked=look.mean + 1))
+    ]
+    assert torch.allclose(told[1], told[0] + 1, atol=1e-5)
+
+
+def test_objects_take_the_tile_of_the_nearer_node_more_often():
+    """Nodes of the tiles, here 100 objects apart, are at multiples of `style_length`."""
+    look, spacing = some_look(tiles=50, objects=1), torch.full((CLASSES, 1, 1), 8.0, dtype=torch.float64)
+
+    def tiles_around(row, column):
+        nodes = [torch.arange(middle - 20, middle + 20).expand(1, CLASSES, -1) for middle in (row, column)]
+        *places, style = _objects(look, 5, nodes[0].unsqueeze(3), nodes[1].unsqueeze(2), spacing, 800)
+        for place in places:  # so that the nearest object is always one of nine
+            assert [f"{value:.2f}" for value in (place % 1).aminmax()] == ["0.25", "0.75"]
+        return (style // CLASSES).flatten()
+
+    here = int(tiles_around(0, 0).mode().values)
+    for row, column in ((100, 0), (0, 100), (100, 100), (-100, 0), (0, -100)):
+        assert (tiles_around(row, column) == tiles_around(row, column).mode().values).float().mean() > 0.85
+        between = tiles_around(row // 2, column // 2)
+        expected = 0.5 if 0 in (row, column) else 0.25
+        assert (between == here).float().mean() == pytest.approx(expected, abs=0.07)
 
 
 @pytest.mark.parametrize("gradual", [(), (1,), (0, 2)])

@@ -10,6 +10,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.config import GeneratorSettings, TrainSettings
 from geosynth.errors import DataError
+from geosynth.models.augment import Augmentation
 from geosynth.models.field import position_noise, style_field
 from geosynth.models.look_field import look_field
 from geosynth.models.looks import Look
@@ -26,6 +27,8 @@ from geosynth.training.draws import (
 
 SETTINGS = GeneratorSettings(num_classes=3, num_bands=2, base_width=2, depth="less", latent_size=5, noise_channels=2)
 LINEAR = SETTINGS.model_copy(update={"start": "linear", "noise_channels": 0, "crop_size": 32})
+TOLD = SETTINGS.model_copy(update={"latent_size": 0, "style_lengths": (8, 8, 8)})
+LOOK = Look(torch.zeros(3, 8), torch.arange(500.0).view(500, 1, 1, 1).expand(500, 3, 4, 8), torch.ones(3))
 TRAIN = TrainSettings(seed=7, batch_size=4, prior_share=0.5, augment=1.0)  # places 1 and 3 have a drawn style
 
 
@@ -35,14 +38,11 @@ def batch(count, seed=0):
 
 
 def draw(image, mask, *, step=0, rank=0, generator=SETTINGS, **changes):
-    return draw_batch(image, mask, TRAIN.model_copy(update=changes), generator, step=step, rank=rank)
+    looks = [LOOK] * len(mask) if generator.style_lengths else None
+    return draw_batch(image, mask, TRAIN.model_copy(update=changes), generator, looks, step=step, rank=rank)
 
 
-def tensors(batch):
-    return [batch.image, batch.mask, *batch.noise, batch.latents, batch.second_latents, batch.changes, batch.sides]
-
-
-@pytest.mark.parametrize("settings", [SETTINGS, LINEAR], ids=["convolution", "linear"])
+@pytest.mark.parametrize("settings", [SETTINGS, LINEAR, TOLD], ids=["convolution", "linear", "looks"])
 def test_shares_of_a_batch_draw_what_the_whole_does(settings):
     image, mask = batch(4)
     whole = draw(image, mask, generator=settings)
@@ -50,15 +50,16 @@ def test_shares_of_a_batch_draw_what_the_whole_does(settings):
         draw(image[2 * rank : 2 * rank + 2], mask[2 * rank : 2 * rank + 2], rank=rank, generator=settings)
         for rank in (0, 1)
     ]
-    for expected, *parts in zip(tensors(whole), *map(tensors, shares), strict=True):
+    for expected, *parts in zip(*(part.tensors() for part in (whole, *shares)), strict=True):
         assert torch.equal(expected, torch.cat(parts))
-    assert len(whole.second_latents) == 2
+    assert len(whole.second_latents) == len(whole.styles) == 2
+    assert whole.colours.any(1).tolist() == [False, False, settings is TOLD, False]  # half of those that are not drawn
 
 
 def test_parts_hold_the_rows_of_the_whole():
     whole, layout = draw(*batch(4)), split_batch(TRAIN.model_copy(update={"parts": 2}))
     parts = [whole.part(part) for part in layout]
-    for expected, *pieces in zip(tensors(whole), *map(tensors, parts), strict=True):
+    for expected, *pieces in zip(*(part.tensors() for part in (whole, *parts)), strict=True):
         assert torch.equal(expected, torch.cat(pieces))
     assert [(len(part.second_latents), len(part.styles)) for part in parts] == [(1, 1), (1, 1)]
     assert [part.drawn.tolist() for part in layout] == [[1], [1]]
@@ -87,6 +88,23 @@ def test_steps_and_seeds_draw_other_numbers():
     noises = [draw(image, mask, seed=seed, step=step).noise[-1] for seed, step in ((7, 0), (7, 1), (8, 0))]
     assert not any(torch.equal(noises[0], other) for other in noises[1:])
     assert not torch.equal(noises[0][0], noises[0][1])
+
+
+def test_each_row_is_drawn_what_it_needs():
+    image, mask = batch(4)
+    whole = draw(image, mask)
+    drifts = [[bool((row != row[:, :1, :1]).any()) for row in rows] for rows in (whole.latents, whole.second_latents)]
+    assert drifts == [[False, True, False, True], [True, True]]  # the encoder's numbers do not
+    assert draw(image, mask, generator=LINEAR).latents.shape == (4, 5)
+    assert draw(image, mask, generator=TOLD).latents.shape == (4, 0)
+    assert draw(image, mask, generator=TOLD).styles.shape == (2, 3, 8, 4, 4)
+    assert [draw(image, mask, augment=share).changes.shape for share in (0.0, 0.1)] == [
+        (4, 0),
+        (4, Augmentation.NUM_DRAWS),
+    ]
+    sides = torch.cat([draw(image, mask, step=step).sides for step in range(100)])
+    assert sides.shape == (400, 4)
+    assert torch.allclose(sides.float().mean(0), torch.tensor(0.5), atol=0.1)
 
 
 def test_image_and_mask_turn_together():
@@ -167,28 +185,23 @@ def test_styles_have_the_statistics_that_generate_uses():
 
 def test_looks_drift_as_those_of_generate_do():
     """As far apart over a crop, where each tile has a style of its own."""
-    settings = SETTINGS.model_copy(update={"latent_size": 0, "style_lengths": (8, 8, 8)})
     tiles = torch.arange(500.0).view(500, 1, 1, 1).expand(500, 3, 1, 8)
     look = Look(torch.zeros(3, 8), tiles, torch.ones(3))
-    length = style_length_pixels(None, GeoBox((9, 9), Affine.scale(1, -1), "EPSG:26917"), settings)
+    length = style_length_pixels(None, GeoBox((9, 9), Affine.scale(1, -1), "EPSG:26917"), TOLD)
 
     def num_tiles(styles):
         return len(styles.unique())
 
-    ours = sum(
-        num_tiles(random_look(settings, look, torch.zeros(128, 128), rng)) for rng in sample_rngs(0, 0, range(40))
-    )
-    theirs = sum(num_tiles(look_field(settings, look, seed, 1024 * seed, 0, 128, 128, length)) for seed in range(40))
+    ours = sum(num_tiles(random_look(TOLD, look, torch.zeros(128, 128), rng)) for rng in sample_rngs(0, 0, range(40)))
+    theirs = sum(num_tiles(look_field(TOLD, look, seed, 1024 * seed, 0, 128, 128, length)) for seed in range(40))
     assert ours == pytest.approx(theirs, rel=0.15)
 
 
 def test_a_region_has_one_look():
-    values = {"latent_size": 0, "style_lengths": (8, 8, 8), "style_regions": (2,)}
-    settings = SETTINGS.model_copy(update=values)
-    look = Look(torch.zeros(3, 8), torch.arange(500.0).view(500, 1, 1, 1).expand(500, 3, 4, 8), torch.ones(3))
+    settings = TOLD.model_copy(update={"style_regions": (2,)})
     mask = torch.zeros(128, 128, dtype=torch.long)
     mask[16:80, 40:88] = 2
-    [styles] = random_look(settings, look, mask, sample_rngs(0, 0, [0])[0])
+    [styles] = random_look(settings, LOOK, mask, sample_rngs(0, 0, [0])[0])
     assert len(styles[2, 0, 2:10, 5:11].unique()) == 1
     assert len(styles[1, 0, 2:10, 5:11].unique()) > 1
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from label_maps import label_map, randomise
+from scipy import ndimage
 
 from geosynth.config import GeneratorSettings
 from geosynth.errors import SettingsError
 from geosynth.models.field import position_noise, random_noise
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.look_field import _objects, look_field
-from geosynth.models.looks import STYLE_CELL, Look, local_statistics, style_size
+from geosynth.models.looks import STYLE_CELL, Look, StyleCodes, local_statistics, style_size
 
 CLASSES, BANDS = 3, 2
 SIZE = style_size(BANDS)
@@ -54,6 +55,40 @@ def test_statistics_are_those_of_the_class_and_no_other():
             expected = torch.cat([own.mean(1), torch.log((own.var(1, correction=0) + 1 / 127.5**2).sqrt())])
             found = styles[sample, index, : 2 * BANDS]
             assert torch.allclose(found, expected[:, None, None].expand_as(found), atol=1e-3)
+
+
+def naive_style(image, labels, index, length, row, column):
+    """The style of a class around one cell, from the pixels of that class in a square of cells."""
+    image, here = image.astype(np.float64), labels == index
+
+    def blurred(values, weights):
+        return ndimage.correlate1d(ndimage.correlate1d(values, weights, 1, mode="nearest"), weights, 2, mode="nearest")
+
+    smooth = blurred(image, np.array([1, 2, 1]) / 4)
+    fine, middle = (image - smooth) ** 2, (smooth - blurred(smooth, np.array([1, 0, 2, 0, 1]) / 4)) ** 2
+    down, across = (ndimage.correlate1d(smooth.mean(0), [-1, 0, 1], axis, mode="nearest") for axis in (0, 1))
+    steep = [down**2 + across**2, across**2 - down**2, 2 * down * across]
+    values = np.stack([*image, *image**2, fine.mean(0), middle.mean(0), *steep])
+    reach = (length // STYLE_CELL - 1) // 2
+    top, left = (max(0, (place - reach) * STYLE_CELL) for place in (row, column))
+    square = slice(top, (row + reach + 1) * STYLE_CELL), slice(left, (column + reach + 1) * STYLE_CELL)
+    # The mean of the patch counts as 16 pixels more.
+    inside, around = values[:, *square][:, here[square]], values[:, here].mean(1)
+    means = (inside.sum(1) + 16 * around) / (inside.shape[1] + 16)
+    bands, least = len(image), 1 / 127.5**2
+    mean, square, (*detail, gradient, cosine, sine) = np.split(means, [bands, 2 * bands])
+    spread = np.log(np.sqrt(np.maximum(square - mean**2, 0) + least))
+    coherence = np.array([cosine, sine]) / (gradient + least)
+    return np.concatenate([mean, spread, np.log(np.sqrt(np.array(detail) + least)), coherence])
+
+
+def test_a_style_is_that_of_the_pixels_of_the_class_in_the_square():
+    labels = label_map("patches", (2, 48, 64), CLASSES)
+    image, lengths = noisy(labels).clamp(-1, 1), (8, 40, 24)
+    styles, _ = statistics(image, labels, lengths)
+    for patch, index, row, column in itertools.product((0, 1), range(CLASSES), (0, 3, 5), (1, 7)):
+        expected = naive_style(image[patch].numpy(), labels[patch].numpy(), index, lengths[index], row, column)
+        np.testing.assert_allclose(styles[patch, index, :, row, column], expected, atol=2e-4)
 
 
 def test_gain_and_offset_show_in_means_and_deviations():
@@ -287,6 +322,20 @@ def test_codes_are_told_alike_while_gradients_are_wanted():
     with torch.no_grad():  # at fine levels by a table of cells and classes
         assert torch.allclose(generator(labels, None, noise, styles=styles), told, atol=1e-4)
     assert (told - generator(labels, None, noise, styles=styles.flip(4))).abs().mean() > 0.01
+
+
+def test_codes_are_those_of_styles_in_standard_units():
+    torch.manual_seed(0)
+    codes, styles = StyleCodes(CLASSES, BANDS, 4), torch.randn(2, CLASSES, SIZE, 2, 3)
+    with torch.no_grad():
+        codes.classes.normal_()
+        plain = codes(styles)
+        codes.centre.normal_()
+        codes.scale.uniform_(0.5, 2)
+        units = styles * codes.scale[:, None, None] + codes.centre[:, None, None]
+        torch.testing.assert_close(codes(units), plain)
+    assert plain.shape == (2 * 2 * 3 * (CLASSES + 1), 4)
+    assert not plain.view(-1, CLASSES + 1, 4)[:, CLASSES].any()
 
 
 def test_at_first_the_blocks_are_not_told():

@@ -14,7 +14,7 @@ from geosynth.errors import DataError, LegendError
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.colours import ColourLabels
-from geosynth.raster.label_files import class_table_of, open_label_file, open_labels
+from geosynth.raster.label_files import open_label_file, open_labels
 from geosynth.raster.label_legend import FROM_RASTER, choose_legend
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.one_hot import OneHotLabels
@@ -79,7 +79,7 @@ def test_bands_without_names_are_no_class_table(tmp_path: Path) -> None:
         choose_legend(open_labels(path), FROM_RASTER, CHESAPEAKE)
     with rasterio.open(path, "r+") as dataset:
         dataset.set_band_description(2, "Tree Canopy")
-    assert class_table_of(open_labels(path))[2] == ("Tree Canopy", None)
+    assert open_labels(path).class_table[2] == ("Tree Canopy", None)
 
 
 def test_a_store_of_them_is_that_of_their_codes(tmp_path: Path, run: Any) -> None:

@@ -61,7 +61,7 @@ def render(layer: QgsRasterLayer, path: str) -> float:
     settings.setDestinationCrs(layer.crs())
     settings.setExtent(extent)
     settings.setOutputSize(QSize(max(1, round(extent.width() * scale)), max(1, round(extent.height() * scale))))
-    settings.setBackgroundColor(Qt.transparent)
+    settings.setBackgroundColor(Qt.GlobalColor.transparent)
     job = QgsMapRendererSequentialJob(settings)
     job.start()
     job.waitForFinished()

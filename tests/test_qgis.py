@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -10,8 +11,11 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import geopandas as gpd
 import numpy as np
@@ -166,6 +170,53 @@ def test_the_plugin_packs_into_one_zip(tmp_path: Path) -> None:
         assert all(name.startswith("geosynth_qgis/") for name in archive.namelist())
         assert f"version={geosynth.__version__}\n" in archive.read("geosynth_qgis/metadata.txt").decode()
         assert archive.read("geosynth_qgis/icon.png") == icon
+
+
+@pytest.fixture
+def algorithms(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The module of the plugin's algorithms, with stand-ins for QGIS."""
+    core = MagicMock()
+    for name in ("Algorithm", "Exception", "LayerPostProcessorInterface"):
+        base = Exception if name == "Exception" else object
+        setattr(core, f"QgsProcessing{name}", type(name, (base,), {}))
+    core.QgsPalettedRasterRenderer = type("Paletted", (), {})
+    core.Qgis.DataType = Enum("DataType", ["Byte", "UInt16"])  # members of such an Enum equal no number
+    for module in ("qgis", "qgis.PyQt", "qgis.PyQt.QtGui", "processing", "processing.core"):
+        monkeypatch.setitem(sys.modules, module, MagicMock())
+    monkeypatch.setitem(sys.modules, "qgis.core", core)
+    monkeypatch.setitem(sys.modules, "processing.core.ProcessingConfig", MagicMock())
+    yield importlib.import_module("geosynth_qgis.algorithms")
+    del sys.modules["geosynth_qgis.algorithms"]
+
+
+def test_a_number_that_is_not_given_is_the_default_of_its_parameter(algorithms: Any) -> None:
+    """As from qgis_process; the dialog gives None for a field that was emptied."""
+    algorithm = MagicMock()
+    algorithm.parameterAsDouble = lambda parameters, name, context: parameters.get(name, 1.0)
+
+    def number(parameters: dict[str, float | None], default: float | None) -> str:
+        algorithm.parameterDefinition.return_value.defaultValue.return_value = default
+        result: str = algorithms._Values(algorithm, parameters, None, None).number("RESOLUTION")
+        return result
+
+    assert number({}, 1.0) == "1"
+    assert number({}, None) == number({"RESOLUTION": None}, 1.0) == ""
+    assert number({"RESOLUTION": 0.5}, 1.0) == "0.5"
+
+
+@pytest.mark.parametrize("kind", ["Byte", "UInt16"])
+def test_only_images_of_bytes_are_shown_without_stretch(algorithms: Any, kind: str) -> None:
+    layer = MagicMock()
+    layer.bandCount.return_value = 4
+    provider, kinds = layer.dataProvider(), algorithms.Qgis.DataType
+    provider.generateBandName = lambda band: f"Band {band}: {('nir', 'red', 'green', 'blue')[band - 1]}"
+    provider.dataType = provider.sourceDataType = lambda band: kinds[kind]
+    algorithms._Style().postProcessLayer(layer, None, None)
+    algorithms.QgsMultiBandColorRenderer.assert_called_once_with(provider, 2, 3, 4)
+    (renderer,) = layer.setRenderer.call_args.args
+    for put in (renderer.setRedContrastEnhancement, renderer.setBlueContrastEnhancement):
+        assert put.called == (kind == "Byte")
+    assert layer.setDefaultContrastEnhancement.called == (kind == "UInt16"), "else values wrap around at 256"
 
 
 def test_the_command_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

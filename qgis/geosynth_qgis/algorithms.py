@@ -4,6 +4,7 @@ from pathlib import Path
 
 from processing.core.ProcessingConfig import ProcessingConfig
 from qgis.core import (
+    Qgis,
     QgsContrastEnhancement,
     QgsMultiBandColorRenderer,
     QgsPalettedRasterRenderer,
@@ -148,9 +149,9 @@ class _Values:
         return self._algorithm.parameterAsString(parameters, name, context) or ""
 
     def number(self, name):
-        """A number as text; empty if none was chosen."""
+        """A number as text, by default that of the parameter; empty if none was chosen."""
         parameters, context = self._of
-        if parameters.get(name) is None:
+        if parameters.get(name, self._algorithm.parameterDefinition(name).defaultValue()) is None:
             return ""
         value = self._algorithm.parameterAsDouble(parameters, name, context)
         return str(int(value)) if value == int(value) else str(value)
@@ -167,7 +168,7 @@ def _given(**options):
 
 
 class _Style(QgsProcessingLayerPostProcessorInterface):
-    """The style of results: images in red, green and blue without stretch, labels by their named classes."""
+    """The style of results: images in red, green and blue, bytes without stretch; labels by their named classes."""
 
     _kept = []  # QGIS holds no reference of its own
 
@@ -187,17 +188,22 @@ class _Style(QgsProcessingLayerPostProcessorInterface):
         if None in shown:
             return
         renderer = QgsMultiBandColorRenderer(provider, *shown)
-        for band, put in zip(
-            shown, (renderer.setRedContrastEnhancement, renderer.setGreenContrastEnhancement,
-                    renderer.setBlueContrastEnhancement)
-        ):  # fmt: skip
-            if provider.dataType(band) == provider.sourceDataType(band) == 1:  # bytes
-                enhancement = QgsContrastEnhancement(provider.dataType(band))
+        byte = Qgis.DataType.Byte
+        if all(provider.dataType(band) == provider.sourceDataType(band) == byte for band in shown):
+            for put in (
+                renderer.setRedContrastEnhancement,
+                renderer.setGreenContrastEnhancement,
+                renderer.setBlueContrastEnhancement,
+            ):
+                enhancement = QgsContrastEnhancement(byte)
                 enhancement.setMinimumValue(0)
                 enhancement.setMaximumValue(255)
                 enhancement.setContrastEnhancementAlgorithm(QgsContrastEnhancement.StretchToMinimumMaximum)
                 put(enhancement)
-        layer.setRenderer(renderer)
+            layer.setRenderer(renderer)
+        else:  # values that do not fit into a byte need a stretch: the one that QGIS gives such layers
+            layer.setRenderer(renderer)
+            layer.setDefaultContrastEnhancement()
         layer.triggerRepaint()
 
 

@@ -3,8 +3,10 @@
 import csv
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 from trainings import BANDS, TINY, ready
@@ -41,7 +43,17 @@ def test_steps_after_the_checkpoint_are_forgotten(tmp_path):
     write(tmp_path, 3, range(4, 7))
     assert [(row["step"], row["loss/gan"]) for row in rows_in(tmp_path)] == [(str(i), str(i / 10)) for i in range(1, 7)]
     assert {row["images_per_second"] for row in rows_in(tmp_path)} == {"3"}  # one step a second
+    assert {(row["rate/generator"], row["rate/discriminator"]) for row in rows_in(tmp_path)} == {("0.0001", "0.0004")}
     assert [event.step for event in board_in(tmp_path).Scalars("loss/gan")] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_table_goes_on_from_as_many_lines_as_there_are(tmp_path, kept):
+    write(tmp_path, 0, range(1, kept + 2))
+    if kept == 0:
+        (tmp_path / "metrics.csv").unlink()
+    write(tmp_path, kept or 5, [6])
+    assert [row["step"] for row in rows_in(tmp_path)] == [*map(str, range(1, kept + 1)), "6"]
 
 
 def test_the_rate_of_images_is_that_since_the_line_before(tmp_path):
@@ -75,9 +87,10 @@ def test_a_fresh_training_starts_a_fresh_table(tmp_path):
 
 
 def test_pictures_go_to_both_places(tmp_path):
+    grid = torch.arange(60, dtype=torch.uint8).view(3, 4, 5)
     with Records(tmp_path, 0, 0.0) as records:
-        records.show(7, torch.zeros((3, 4, 5), dtype=torch.uint8))
-    assert (tmp_path / "previews" / "000007.png").is_file()
+        records.show(7, grid)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "previews" / "000007.png")), grid.permute(1, 2, 0))
     assert board_in(tmp_path).Tags()["images"] == ["labels, real, synthetic"]
 
 
@@ -113,8 +126,8 @@ def test_of_a_large_batch_four_patches_are_shown():
 def test_the_grid_shows_natural_colours_whatever_the_order_of_the_bands():
     step, mask = ready(TINY), torch.zeros((1, 64, 64), dtype=torch.long)
     step.recent_masks.append(mask.byte())
-    real = torch.tensor([-1.0, -0.5, 1.0, 0.0])[None, :, None, None].expand(1, 4, 64, 64)
-    grid = preview_grid(step, step.draw(0, real, mask), CHESAPEAKE, ("blue", "green", "red", "nir"))
+    real = torch.tensor([0.0, -1.0, -0.5, 1.0])[None, :, None, None].expand(1, 4, 64, 64)
+    grid = preview_grid(step, step.draw(0, real, mask), CHESAPEAKE, ("nir", "blue", "green", "red"))
     assert grid[:, 20, 66 + 20].tolist() == [255, 64, 0]
     assert grid[:, 20, 4 * 66 + 20].tolist() == [128, 128, 128]  # near infrared
 

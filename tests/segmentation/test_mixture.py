@@ -11,7 +11,7 @@ from segment_stores import TINY, make_segment_store
 from geosynth.errors import DataError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.raster.stores.recombined import EMPHASIS, recombine
-from geosynth.segmentation.data import TileSet, mixture, open_data, train_views
+from geosynth.segmentation.data import TileSet, left_out, mixture, open_data, train_views
 from memory_source import MemorySource
 
 TOTAL = 12  # tiles of 32 px in three scenes of 64 px
@@ -132,3 +132,11 @@ def test_pixels_less_likely_than_asked_count_as_without_a_class_in_synthetic_til
     np.testing.assert_array_equal(real[1], source.labels)
     np.testing.assert_array_equal(synthetic[1][:, 1:], source.labels[:, 1:])
     assert (synthetic[1][:, 0] == source.legend.num_classes).all()
+
+
+def test_the_share_that_is_left_out_is_of_the_synthetic_pixels_with_a_class():
+    window = Window(0, 0, 2, 3)
+    source = MemorySource((2, 3), [window], SpatialSplit.by_scenes({"train": [window]}))
+    source.labels[0, :2] = source.legend.num_classes
+    for num_real, share in ((1, 1 / 4), (None, 0)):
+        assert left_out(TileSet([(source, window)] * 2, num_real, DoubtfulJudge(), 0.5)) == share

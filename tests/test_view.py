@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def columns_of(picture: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, 
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_a_slider_parts_the_two_and_the_wheel_zooms(tmp_path: Path, rasters: list[Path]) -> None:
+def test_a_slider_parts_the_two_the_wheel_zooms_and_keys_pan(tmp_path: Path, rasters: list[Path]) -> None:
     page = geosynth.view(rasters, tmp_path / "page.html")
     at_first = shown(page, tmp_path)
     water, orange = columns_of(at_first, WATER), columns_of(at_first, ORANGE)
@@ -84,6 +85,8 @@ def test_a_slider_parts_the_two_and_the_wheel_zooms(tmp_path: Path, rasters: lis
     far = shown(page, tmp_path, wheel)
     width, before = columns_of(far, ORANGE)[1] - columns_of(far, WATER)[0], orange[1] - water[0]
     assert width < 0.8 * before, "all of it is smaller"
+    left = "map.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft'}));"
+    assert abs(columns_of(shown(page, tmp_path, left), WATER)[0] - water[0] - 77) < 5, "by a tenth of the map"
 
 
 def test_the_page_fetches_nothing_and_names_what_it_shows(tmp_path: Path, rasters: list[Path], run: Any) -> None:
@@ -94,6 +97,27 @@ def test_the_page_fetches_nothing_and_names_what_it_shows(tmp_path: Path, raster
     assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"base64,[^\"]*", "", text))
     assert [name for name in ("labels.tif", "image.tif", "water", UTM_18N, "60 x 100 px") if name not in text] == []
     assert "synthetic" not in text
+
+
+def test_the_page_is_valid_and_can_be_used_by_keyboard_and_screen_reader(tmp_path: Path, rasters: list[Path]) -> None:
+    found: list[tuple[str, dict[str, str | None], bool]] = []  # tag, attributes, whether it is in the body
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.append((tag, dict(attrs), any(name == "body" for name, *_ in found)))
+
+    Tags().feed(geosynth.view(rasters, tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert [tag for tag, _, in_body in found if in_body and tag in ("style", "title", "meta", "link")] == []
+    assert [given.get("aria-label") for tag, given, _ in found if tag in ("canvas", "button", "input")] == [
+        "border between left and right",
+        "zoom in",
+        "zoom out",
+        None,  # says "fit"
+        "map: labels.tif, image.tif",
+    ]
+    assert [given["alt"] for tag, given, _ in found if tag == "img"] == ["labels.tif", "image.tif"]
+    (canvas,) = (given for tag, given, _ in found if tag == "canvas")
+    assert canvas["tabindex"] == "0"
 
 
 def test_synthetic_images_are_called_so(tmp_path: Path, rasters: list[Path], tiny_model: Any) -> None:

@@ -256,11 +256,35 @@ def test_a_grid_of_more_pixels_than_can_be_counted(one_source: RasterFile) -> No
         WarpedRaster(one_source, GeoBox((2**23, 2**22), north_up(0, 0, 1e-6), UTM), "bilinear")
 
 
-@given(st.integers(-500, 500), st.integers(-500, 500), st.sampled_from([0, 0.25, 0.5]), st.integers(1, 80))
-def test_a_cover_is_the_smallest(column: int, row: int, fraction: float, side: int) -> None:
-    inner = GeoBox((side, side), north_up(column + fraction, row), UTM)
-    more = 1 if fraction else 0
-    assert cover(GeoBox((1, 1), north_up(), UTM), inner, "array") == Window(row, column, side, side + more)
+@given(
+    st.tuples(st.integers(-500, 500), st.integers(-500, 500)),
+    st.tuples(*[st.sampled_from([0, 0.25, 0.5])] * 2),
+    st.integers(1, 80),
+    st.sampled_from([-1e-8, 0, 1e-8]),
+)
+def test_a_cover_is_the_smallest(
+    place: tuple[int, int], fractions: tuple[float, float], side: int, rounding: float
+) -> None:
+    (row, column), (down, across) = place, fractions
+    inner = GeoBox((side, side), north_up(column + across + rounding, row + down - rounding), UTM)
+    found = cover(GeoBox((1, 1), north_up(), UTM), inner, "array")
+    assert found == Window(row, column, side + (down > 0), side + (across > 0))
+
+
+def test_a_cover_follows_the_curve_of_a_side() -> None:
+    """A parallel is a curve in UTM: between meridians 4 degrees apart its middle is 1.9 km south of its ends."""
+    lattice = GeoBox((1, 1), Affine(100, 0, 500000, 0, -100, 4.4e6), UTM_18N)
+    found = cover(lattice, GeoBox((1, 4), Affine(1, 0, -77, 0, -1, 40), "EPSG:4326"), "degrees.tif")
+    longitudes, latitudes = np.meshgrid(np.linspace(-77, -73, 401), [40.0, 39.0])
+    x, y = rasterio.warp.transform("EPSG:4326", UTM_18N, longitudes.ravel(), latitudes.ravel())
+    columns, rows = (np.array(x) - 500000) / 100, (4.4e6 - np.array(y)) / 100
+    expected = [rows.min(), columns.min(), rows.max(), columns.max()]
+    np.testing.assert_allclose([found.row, found.column, found.bottom, found.right], expected, atol=1)
+
+
+def test_what_has_no_place_on_a_lattice_is_not_covered() -> None:
+    with pytest.raises(GridError, match=r"array: has no place in the CRS EPSG:26917; choose another one"):
+        cover(GeoBox((1, 1), north_up(), UTM), GeoBox((9, 9), north_up(), SITE), "array")
 
 
 def test_between_coordinates_that_no_way_joins_nothing_is_warped() -> None:

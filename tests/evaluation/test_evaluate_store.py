@@ -123,7 +123,15 @@ def test_the_tiles_that_are_nearer_to_a_target_are_told(case: Case, caplog: pyte
     for name, image in (("synthetic", ours // 2 + 40), ("real", ours)):
         values = np.concatenate([image, hole], axis=2).astype(np.uint8)
         path = write_raster(case.folder / f"{name}.tif", values, METRES, nodata=0, crs="EPSG:32618")
-        report = evaluate(data=case.store, synthetic=case.twins[0], target=path, **common)
+        told: list[tuple[int, int]] = []
+
+        def progress(done: int, total: int, told: list[tuple[int, int]] = told) -> None:
+            told.append((done, total))
+
+        report = evaluate(data=case.store, synthetic=case.twins[0], target=path, progress=progress, **common)
+        total = told[-1][1]  # chunks of tiles that are compared, train tiles, and tiles of the target
+        assert total > NUM_TRAIN + 4
+        assert told[-total:] == [(done, total) for done in range(1, total + 1)]
         found = report.nearness
         assert (found.nearer, found.num_target) == (name, 3)
         extractor, target = load_extractor("efficientnet-lite0"), np.stack(np.split(values, 4, axis=2)[:3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,20 @@ def test_a_copy_holds_what_its_source_gives(store: Store, tmp_path: Path) -> Non
         there = labels[scene.window.slices]
         assert scene.class_pixels == tuple((there == index).sum() for index in range(6))
     assert copy.digest() != store.digest()
+
+
+def test_scenes_tell_of_how_they_were_painted_and_not_of_the_real_images(store: Store) -> None:
+    store.scenes = tuple(replace(scene, image=f"/real/{scene.name}") for scene in store.scenes)
+
+    def told(**tags: str) -> list[str]:
+        scenes = Painted(store, store.read, tags).scenes
+        assert {scene.image for scene in scenes} == {""}
+        return [scene.image_sha256 for scene in scenes]
+
+    first = told(model="1", seed="2")
+    assert first == told(seed="2", model="1")
+    others = {*told(model="1", seed="3"), *(scene.image_sha256 for scene in store.scenes)}
+    assert len({*first, *others}) == len(first) + len(others) == 6
 
 
 def test_shards_that_are_written_are_not_written_again(

@@ -95,6 +95,14 @@ def test_no_tiles_of_recombined_labels_and_no_real_ones(segment_store):
         open_data(segment_store, more, settings, "train", "test")
 
 
+def test_recombined_labels_of_other_imagery_are_refused(segment_store, tmp_path):
+    other = make_segment_store(tmp_path / "other.zarr", dtype="uint16")
+    more = recombine(other, {"water": 1.1}, "train", TINY.tile_size, num_tiles=9)
+    more.synthetic = {EMPHASIS: "water=1.1"}
+    with pytest.raises(DataError, match=r"its imagery \(uint16\) differ"):
+        open_data(segment_store, more, TINY, "train", "test")
+
+
 def test_the_digest_tells_twins_apart_where_they_are_used(segment_store, segment_twin, tmp_path):
     other = make_segment_store(tmp_path / "other.zarr", seed=7)
 

@@ -67,7 +67,7 @@ def test_a_zarr_image_leaves_less_for_its_blocks(
     fixed = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=present))
     monkeypatch.setattr(sizes.psutil, "Process", lambda: fixed)
     painter = painter_for(ANYWHERE, tiny_model, GenerateSettings())
-    county, writing = GeoBox((10_000, 10_000), Affine.identity(), None), 4 * 4 * 4096**2
+    county, writing = GeoBox((10_000, 10_000), Affine.identity(), None), 5 * 4 * 4096**2
     enough = needed_bytes(painter, 1024, writing)
     for name, room, size in (("a.tif", enough, 2048), ("a.zarr", enough, 1024), ("a.zarr", enough - 1, 512)):
         settings = GenerateSettings.parse({"max_memory": present + room})

@@ -87,6 +87,22 @@ def test_tiles_of_recombined_labels_are_chosen_among_themselves(segment_store, r
     assert [found.is_synthetic(index) for index in range(len(found))] == [False] * num_real + [True] * num_synthetic
 
 
+def test_the_choice_among_recombined_labels_and_real_ones_follows_the_seed_and_the_pool(segment_store):
+    more = recombine(segment_store, {"water": 1.1}, "train", TINY.tile_size, num_tiles=9)
+    more.synthetic = {EMPHASIS: "water=1.1"}
+
+    def places(**changes):
+        settings = TINY.model_copy(update={"real_tiles": 3, "synthetic_tiles": 4, **changes})
+        found = open_data(segment_store, more, settings, "train", "test").train.places
+        return [[window for _, window in part] for part in (found[:3], found[3:])]
+
+    first = places(subset_seed=1)
+    assert places(subset_seed=1, seed=5) == first
+    assert all(one != other for one, other in zip(places(subset_seed=2), first, strict=True))
+    with pytest.raises(DataError, match="real_tiles=3, but there is a choice of 2 tiles"):
+        places(pool_tiles=2)
+
+
 def test_no_tiles_of_recombined_labels_and_no_real_ones(segment_store):
     more = recombine(segment_store, {"water": 1.1}, "train", TINY.tile_size, num_tiles=9)
     more.synthetic = {EMPHASIS: "water=1.1"}

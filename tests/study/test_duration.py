@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from studies import AUGMENT, DIVERSITY, REPLACE, FakeOperations, open_study
 
-from geosynth.study.duration import expected_work
+from geosynth.study.duration import _by_steps, expected_work
 from geosynth.study.run import run_cells
 
 
@@ -71,6 +71,19 @@ def test_a_new_study_is_timed_and_leaves_nothing(study_store, tmp_path, steady):
     assert plan.hours == pytest.approx((4 * 1000 + 12 * 30 + 4 * 1030) / 2 / 3600)
     assert not any(is_made for _, is_made in plan.cells)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_comes_before_and_after_the_steps_does_not_grow_with_them(steady):
+    def operation(progress):
+        progress(0, 5)
+        steady.clock[0] += 7
+        for step in range(5):
+            steady.clock[0] += 2
+            progress(step + 1, 5)
+        steady.clock[0] += 1
+
+    assert _by_steps(operation, 100) == 7 + 100 * 2 + 1
+    assert _by_steps(lambda progress: None, 100) == 0
 
 
 def test_finished_pieces_tell_the_time_of_the_others(study_store, tmp_path, steady):

@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -36,6 +36,7 @@ from geosynth.files import (
 )
 from geosynth.locks import locked
 from geosynth.parallel import Key, Shared, stream
+from geosynth.progress import Progress, silent
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -219,10 +220,10 @@ class UnfinishedWork:
         *,
         client: Client | None = None,
         threads: int | None = None,
-    ) -> Generator[Key, None, None]:
+        progress: Progress = silent,
+        size: Callable[[Key], int] = lambda key: 1,
+    ) -> None:
         """Do the parts that are not finished yet, by `parallel.stream`, and `record` the result of each.
-
-        Close the iterator (`contextlib.closing`), so that no part is running afterwards.
 
         Args:
             function: called with `shared` and the key of a part; returns a JSON value.
@@ -230,9 +231,8 @@ class UnfinishedWork:
             keys: of all parts, by their names.
             client: of a cluster whose workers see the same files; None for threads.
             threads: number of threads, without a client; None for one per processor.
-
-        Yields:
-            the key of each part that this call finishes, in any order.
+            progress: called with the size of the finished parts, if some are finished already, and of all.
+            size: of a part, for `progress`.
 
         Raises:
             GeosynthError: what a part, or `stream`, raises.
@@ -240,10 +240,14 @@ class UnfinishedWork:
         """
         finished = self.done()
         left = {key: part for part, key in keys.items() if part not in finished}
+        total = sum(map(size, keys.values()))
+        if done := total - sum(map(size, left)):
+            progress(done, total)
         with closing(stream(function, shared, left, name=self.out, client=client, threads=threads)) as results:
             for key, value in results:
                 self.record(left[key], value)
-                yield key
+                done += size(key)
+                progress(done, total)
 
     def discard(self) -> None:
         """Drop all parts, for instance if an error makes them useless."""

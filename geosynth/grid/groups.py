@@ -1,9 +1,10 @@
-"""Groups of scenes or blocks that must be in one fold, and their assignment to folds."""
+"""Groups of things that are alike, of scenes or blocks that must be in one fold, and their assignment to folds."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,20 @@ _SWAPS = 64  # partners that are tried for a group
 _TRIALS = 10_000  # groups that all restarts together may place
 _RESTARTS = 16
 
+_Item = TypeVar("_Item")
 _Array = npt.NDArray[np.floating]
 _Folds = npt.NDArray[np.int64]
+
+
+def alike_groups(items: Sequence[_Item], alike: Callable[[_Item, _Item], bool]) -> list[list[int]]:
+    """Indices of items that are like the first one of their group; groups in the order of their first items."""
+    groups: list[list[int]] = []
+    for index, item in enumerate(items):
+        own = next((group for group in groups if alike(items[group[0]], item)), None)
+        if own is None:
+            groups.append(own := [])
+        own.append(index)
+    return groups
 
 
 def touching_groups(windows: Sequence[Window]) -> list[list[int]]:

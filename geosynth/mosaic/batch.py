@@ -29,11 +29,11 @@ from geosynth.mosaic.provenance import is_made_from
 from geosynth.mosaic.style import Files, Style, check_style, chosen_style, style_files
 from geosynth.mosaic.summary import summary_path, summary_tags, write_summary
 from geosynth.progress import StageProgress, silent
+from geosynth.raster.coded_labels import LabelsOfFile
 from geosynth.raster.images import image_tags, is_zarr_name, open_image
 from geosynth.raster.label_files import label_files, open_labels
 from geosynth.raster.label_legend import FROM_RASTER
 from geosynth.raster.mosaic import with_neighbours
-from geosynth.raster.one_hot import LabelsOfFile
 from geosynth.raster.read import Raster
 from geosynth.raster.stac import check_can_be_item
 from geosynth.unfinished import UnfinishedWork

@@ -13,8 +13,8 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.mosaic.pipeline import Executor, paint_blocks
 from geosynth.parallel import open_client
+from geosynth.raster.coded_labels import labels_as_codes
 from geosynth.raster.label_files import open_labels
-from geosynth.raster.one_hot import labels_as_codes
 from geosynth.raster.read import Raster
 
 if TYPE_CHECKING:

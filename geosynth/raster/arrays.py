@@ -21,7 +21,7 @@ from geosynth.errors import DataError, GridError
 from geosynth.grid import Window
 from geosynth.grid.alignment import TOLERANCE
 from geosynth.legend import NO_COLOUR
-from geosynth.raster.colours import are_colours, colour_codes, nodata_colour
+from geosynth.raster.coded_labels import are_colours, colour_codes, nodata_colour
 from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside, crs_of, has_data
 
 _ROWS, _COLUMNS = {"y", "lat", "latitude", "northing"}, {"x", "lon", "long", "longitude", "easting"}

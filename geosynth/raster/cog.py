@@ -15,6 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -47,66 +48,52 @@ _HEADERS = 1 << 18  # bytes, at most, of a scratch file besides its blocks and t
 _PLACE = 16  # bytes of an entry: offset and length of a block of a band
 
 
+@dataclass
 class CogWriter:
     """A COG under construction; use it as a context manager.
 
     When the context ends without an error, the file appears under its name. After an error or an interrupt nothing is
     left behind.
 
-    Args:
-        path: of the finished file.
-        geobox: its grid, kept exactly.
-        band_names: descriptions; "red", "green", "blue" and "nir" also set the colour interpretation.
-        dtype: of the pixels.
-        masked: whether the file gets an internal mask (of pixels without data).
-        quantities: what the values of each band mean; empty if that is not known.
-        tags: of the default domain; if they call the image synthetic, it is marked so (`raster.mark`).
-        compress: "deflate", "zstd" or "lzw".
-        overviews: resampling of the overviews: "average" for imagery, "mode" for class codes.
-        nodata: value of pixels without data, declared in the file; `write` fills it in where `valid` is False.
-        colours: colour table of a single uint8 band: value to (red, green, blue, alpha).
-        folder: for temporary files, on the same disk; None for the folder of the file.
-        progress: called with the number of finished steps and of all steps in which the file is completed.
-
     Raises:
         OutputError: if the file cannot be written.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        geobox: GeoBox,
-        band_names: Sequence[str],
-        *,
-        dtype: str = "uint8",
-        masked: bool,
-        quantities: Sequence[Quantity] = (),
-        tags: Mapping[str, str],
-        compress: str = "deflate",
-        overviews: Literal["average", "mode"] = "average",
-        nodata: int | None = None,
-        colours: Mapping[int, tuple[int, int, int, int]] | None = None,
-        folder: Path | None = None,
-        progress: Progress = silent,
-    ) -> None:
-        self.path = path
-        self.geobox = geobox
-        self.band_names = tuple(band_names)
-        self.dtype = dtype
-        self.masked = masked
-        self.quantities = tuple(quantities)
-        self.tags = dict(tags)
-        self.compress = compress
-        self.overviews = overviews
-        self.nodata = nodata
-        self.colours = colours
-        self.folder = folder or path.parent
-        self.progress = progress
+    path: Path
+    """Path of the finished file."""
+    geobox: GeoBox
+    """Its grid, kept exactly."""
+    band_names: Sequence[str]
+    """Descriptions; "red", "green", "blue" and "nir" also set the colour interpretation."""
+    _: KW_ONLY
+    dtype: str = "uint8"
+    """Type of the pixels."""
+    masked: bool
+    """Whether the file gets an internal mask (of pixels without data)."""
+    quantities: Sequence[Quantity] = ()
+    """What the values of each band mean; empty if that is not known."""
+    tags: Mapping[str, str]
+    """Tags of the default domain; if they call the image synthetic, it is marked so (`raster.mark`)."""
+    compress: str = "deflate"
+    """"deflate", "zstd" or "lzw"."""
+    overviews: Literal["average", "mode"] = "average"
+    """Resampling of the overviews: "average" for imagery, "mode" for class codes."""
+    nodata: int | None = None
+    """Value of pixels without data, declared in the file; `write` fills it in where `valid` is False."""
+    colours: Mapping[int, tuple[int, int, int, int]] | None = None
+    """Colour table of a single uint8 band: value to (red, green, blue, alpha)."""
+    folder: Path | None = None
+    """For temporary files, on the same disk; None for the folder of the file."""
+    progress: Progress = silent
+    """Called with the number of finished steps and of all steps in which the file is completed."""
+
+    def __post_init__(self) -> None:
+        self._folder = self.folder or self.path.parent
+        self._scratch = self._folder / partial_name(self.path, ".scratch.tif")
         self._written = WrittenPixels()
         # Histogram of each band, (bands, 256): computing statistics with GDAL takes as long as the overviews.
-        self._counts = np.zeros((len(self.band_names), 256), np.int64) if dtype == "uint8" else None
+        self._counts = np.zeros((len(self.band_names), 256), np.int64) if self.dtype == "uint8" else None
         self._blocks: set[tuple[int, int]] = set()  # blocks of the scratch file that contain data
-        self._scratch = self.folder / partial_name(path, ".scratch.tif")
 
     def __enter__(self) -> Self:
         check_proj()
@@ -174,7 +161,7 @@ class CogWriter:
             with writing(self.path, *GDAL_ERRORS):
                 self._dataset.close()
             if kind is None:
-                with replacing(self.path, *GDAL_ERRORS, folder=self.folder) as partial:
+                with replacing(self.path, *GDAL_ERRORS, folder=self._folder) as partial:
                     self._finish(partial)
                 delete_sidecars(self.path)  # of an earlier image of this name
 
@@ -187,7 +174,7 @@ class CogWriter:
             share: size that the file needs, as a multiple of all blocks written so far.
         """
         there = self._scratch.stat().st_blocks * 512 if self._scratch.exists() else 0
-        if shutil.disk_usage(self.folder).free < self._needed(share) - there:
+        if shutil.disk_usage(self._folder).free < self._needed(share) - there:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _needed(self, share: float) -> float:

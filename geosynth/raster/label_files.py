@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geosynth.errors import RasterError, first_of
-from geosynth.raster.colours import ColourLabels
+from geosynth.raster.coded_labels import ColourLabels, labels_as_codes
 from geosynth.raster.drivers import RASTER_SUFFIXES
 from geosynth.raster.mosaic import TileMosaic
 from geosynth.raster.names import files_named
-from geosynth.raster.one_hot import labels_as_codes
 from geosynth.raster.raster_file import open_raster
 from geosynth.raster.read import Raster
 from geosynth.raster.zarr_group import find_group, is_zarr

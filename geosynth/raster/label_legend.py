@@ -68,6 +68,11 @@ def choose_legend(raster: Raster, legend: str | Path | Legend | None, target: Le
     return target
 
 
+def legend_of_files(label_legend: str | Path | Legend | None, target: Legend) -> Legend:
+    """The legend of label files (None for the target), with the classes in the order of the target."""
+    return (target if label_legend is None else Legend.load(label_legend)).translation_to(target)
+
+
 def compare_colours(table: ClassTable, legend: Legend, used: Collection[int]) -> Verdict:
     """Whether the colours of a raster's class table contradict reading it by a legend.
 

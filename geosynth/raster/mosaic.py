@@ -10,6 +10,7 @@ import numpy as np
 from geosynth.errors import DataError, GridError
 from geosynth.grid import Window, WindowIndex, crop, offset_in
 from geosynth.grid.alignment import is_nowhere
+from geosynth.grid.groups import alike_groups
 from geosynth.raster.class_table import ClassTable
 from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, View, check_inside
 
@@ -133,6 +134,17 @@ class TileInMosaic(View):
         return self.mosaic.read(window.shift(self.place.row, self.place.column))[0], self.source.read(window)[1]
 
 
+def _are_neighbours(tile: Raster, other: Raster) -> bool:
+    """Whether two label files are on one pixel grid, and tell classes in the same way."""
+    if type(tile) is not type(other) or any(one.count != 1 or is_nowhere(one.geobox) for one in (tile, other)):
+        return False
+    try:
+        offset_in(tile.geobox, other.geobox)
+    except GridError:
+        return False
+    return True
+
+
 def with_neighbours(tiles: Sequence[Raster]) -> list[Raster]:
     """Each of many label files, together with those of the others that are on its pixel grid.
 
@@ -143,23 +155,8 @@ def with_neighbours(tiles: Sequence[Raster]) -> list[Raster]:
     Returns:
         in the same order.
     """
-    groups: list[list[int]] = []
-    for index, tile in enumerate(tiles):
-        if tile.count != 1 or is_nowhere(tile.geobox):
-            continue
-        for group in groups:
-            if type(tiles[group[0]]) is not type(tile):
-                continue
-            try:
-                offset_in(tiles[group[0]].geobox, tile.geobox, tile.path)
-            except GridError:
-                continue
-            group.append(index)
-            break
-        else:
-            groups.append([index])
     result = list(tiles)
-    for group in groups:
+    for group in alike_groups(tiles, _are_neighbours):
         if len(group) > 1:
             mosaic = TileMosaic([tiles[index] for index in group], tiles[group[0]].path)
             for number, index in enumerate(group):

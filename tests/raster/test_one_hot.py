@@ -13,11 +13,10 @@ import geosynth
 from geosynth.errors import DataError, LegendError
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.colours import ColourLabels
+from geosynth.raster.coded_labels import ColourLabels, OneHotLabels
 from geosynth.raster.label_files import open_label_file, open_labels
 from geosynth.raster.label_legend import FROM_RASTER, choose_legend
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.one_hot import OneHotLabels
 from geosynth.raster.raster_file import open_raster
 from rasters import north_up, random_codes, random_image, write_raster
 

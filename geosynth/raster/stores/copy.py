@@ -7,7 +7,6 @@ on the shard's size, and a finished shard need not be written again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -58,11 +57,7 @@ def copy_sources(
     copies = _lay_out(work, sources)
     places = [(number, shard) for number, copy in enumerate(copies) for shard in range(len(copy.shards))]
     shards = {_part(*place): place for place in places}
-    if before := len(shards.keys() & work.done()):
-        progress(before, len(shards))
-    with closing(work.do_parts(_copy_shard, copies, shards, client=client)) as finished:
-        for done, _ in enumerate(finished, start=before + 1):
-            progress(done, len(shards))
+    work.do_parts(_copy_shard, copies, shards, client=client, progress=progress)
     records = work.records()
     for number, copy in enumerate(copies):
         _finish(copy, [records[_part(number, shard)] for shard in range(len(copy.shards))])

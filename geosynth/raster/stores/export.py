@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,12 +93,10 @@ def export_tiles(
             (work.result / folder).mkdir(parents=True, exist_ok=True)
         for leftover in work.result.glob(".*.partial*"):  # left by a kill while the index was written
             delete(leftover)
-        steps, before = iter(range(1, total + 1)), [rows[part] for part in work.done()]
         export = _Export(tuple(views), names, work.result)
-        with closing(work.do_parts(_Export.write_row, export, rows, threads=threads)) as finished:
-            for _, first, stop in itertools.chain(before, finished):
-                for done in itertools.islice(steps, stop - first):
-                    progress(done, total)
+        work.do_parts(
+            _Export.write_row, export, rows, threads=threads, progress=progress, size=lambda row: row[2] - row[1]
+        )
         _write_index(views, names, work.result)
         (work.result / _MANIFEST).write_text(json.dumps(settings, indent=1), encoding="utf-8")
         work.finish()

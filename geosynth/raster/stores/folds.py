@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from geosynth.errors import DataError, SettingsError, first_fault
 from geosynth.grid import SpatialSplit, Window, buffer_pixels, crop, parse_distance
-from geosynth.grid.groups import blocks_over, touching_groups
+from geosynth.grid.groups import alike_groups, blocks_over, touching_groups
 from geosynth.grid.split import SHARES, part_neighbours
 from geosynth.progress import Progress, silent
 from geosynth.raster.reprojection import cover
@@ -206,13 +207,8 @@ class _Grid:
 
 
 def _grids_of(sources: Sequence[PatchSource]) -> list[_Grid]:
-    grids: list[_Grid] = []
-    for source in sources:
-        own = next((grid for grid in grids if grid.geobox == source.geobox), None)
-        if own is None:
-            grids.append(own := _Grid(source.geobox, []))
-        own.sources.append(source)
-    return grids
+    groups = alike_groups([source.geobox for source in sources], operator.eq)
+    return [_Grid(sources[group[0]].geobox, [sources[n] for n in group]) for group in groups]
 
 
 def _on_maps(grids: Sequence[_Grid]) -> list[list[Window]]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,14 @@ from geosynth.legend import Legend
 from geosynth.parallel import open_client
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import BANDS_APART
-from geosynth.raster.label_legend import FROM_RASTER, Verdict, choose_legend, compare_colours, warn_of_colours
+from geosynth.raster.label_legend import (
+    FROM_RASTER,
+    Verdict,
+    choose_legend,
+    compare_colours,
+    legend_of_files,
+    warn_of_colours,
+)
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.read import Raster, bounded_cache
 from geosynth.raster.reprojection import cover
@@ -117,7 +123,12 @@ def ingest(
         SettingsError, DataError, GridError, LegendError, RasterError, OutputError, ClusterError: one line each.
     """
     to_legend = Legend.load("chesapeake" if legend is None else legend)
-    from_legend = _legend_of_files(label_legend, to_legend)
+    # From the class table of each file, or one for all.
+    from_legend: LegendOf = (
+        functools.partial(choose_legend, legend=FROM_RASTER, target=to_legend)
+        if label_legend == FROM_RASTER
+        else legend_of_files(label_legend, to_legend)
+    )
     target = TargetGrid(crs, resolution, like, resample_images, resample_labels, dtype, apart)
     rule = _rule(by, shares, block_size, buffer, seed)
     if per not in (None, "year", "month", "day"):
@@ -149,7 +160,7 @@ def ingest(
         try:
             if before := len(work.done()):
                 _LOG.warning("%s: going on; %d of %d parts are done already", work.out, before, total)
-            surveys = _survey_pairs(work, sources, client, lambda done: progress(done, total))
+            surveys = _survey_pairs(work, sources, client, lambda done, _: progress(done, total))
             warn_of_colours(_verdicts(sources, surveys), is_default=legend is None and label_legend is None)
             kept, folds = _without_hidden(sources, folds, surveys)
             splits = rule.apply(kept, folds=folds)
@@ -173,13 +184,6 @@ def _rule(by: str | None, shares: Sequence[float] | None, block_size: int, buffe
         stratify=by != "blocks",
         buffer=buffer,
     )
-
-
-def _legend_of_files(label_legend: str | Path | Legend | None, target: Legend) -> LegendOf:
-    """The legend of the label files, with the classes in the order of `target`."""
-    if label_legend == FROM_RASTER:
-        return functools.partial(choose_legend, legend=FROM_RASTER, target=target)
-    return (target if label_legend is None else Legend.load(label_legend)).translation_to(target)
 
 
 def _job(
@@ -237,7 +241,7 @@ def _chosen_folds(sources: Sequence[InPlace], shares: Sequence[float] | None) ->
 
 
 def _survey_pairs(
-    work: UnfinishedWork, sources: Sequence[InPlace], client: Client | None, progress: Callable[[int], None]
+    work: UnfinishedWork, sources: Sequence[InPlace], client: Client | None, progress: Progress
 ) -> Surveys:
     """Survey the pairs of each source, except those that an interrupted run has surveyed.
 
@@ -245,15 +249,11 @@ def _survey_pairs(
         work: the unfinished store; open.
         sources: of the pairs.
         client: of a Dask cluster; None for threads.
-        progress: called with the number of finished parts.
+        progress: called with the number of surveyed pairs and of all pairs.
     """
     places = [[(number, place) for place in range(len(source.pairs))] for number, source in enumerate(sources)]
     parts = {_part(*pair): pair for of_source in places for pair in of_source}
-    if before := len(work.done()):
-        progress(before)
-    with closing(work.do_parts(_survey_pair, sources, parts, client=client)) as finished:
-        for done, _ in enumerate(finished, start=before + 1):
-            progress(done)
+    work.do_parts(_survey_pair, sources, parts, client=client, progress=progress)
     records = work.records()
     return [[records[_part(*pair)] for pair in of_source] for of_source in places]
 

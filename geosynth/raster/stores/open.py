@@ -14,8 +14,9 @@ from geosynth.grid import offset_in
 from geosynth.inputs import is_remote, read_values
 from geosynth.legend import Legend
 from geosynth.raster.bands import chosen_numbers, given_names, told_names
+from geosynth.raster.coded_labels import labels_as_codes
+from geosynth.raster.label_legend import legend_of_files
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.one_hot import labels_as_codes
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.in_place import InPlace, open_scenes
 from geosynth.raster.stores.items import Item, Paths, pair_files
@@ -83,8 +84,8 @@ def open_in_place(
     Raises:
         DataError, GridError, LegendError, RasterError: one line each, as from `ingest`.
     """
-    target, own = _legends(legend, label_legend)
-    grid = TargetGrid(apart=apart)
+    target = Legend.load(legend)
+    own, grid = legend_of_files(label_legend, target), TargetGrid(apart=apart)
     return _split(open_scenes(pair_files(images, labels), target, own, bands, grid), split)
 
 
@@ -114,7 +115,8 @@ def open_zarr_in_place(
     """
     from geosynth.raster.zarr import ZarrRaster  # takes a second to import
 
-    target, own = _legends(legend, label_legend)
+    target = Legend.load(legend)
+    own = legend_of_files(label_legend, target)
     imagery = ZarrRaster(path, image)
     if numbers := chosen_numbers(imagery, bands):
         imagery = ZarrRaster(path, image, numbers)
@@ -222,9 +224,3 @@ def _load_legend(legend: str | dict[str, Any], home: Path, file: Path) -> Legend
     if isinstance(legend, dict):
         return Legend.from_values(legend, f"{file}: legend")
     return Legend.load(home / legend if (home / legend).is_file() else legend)
-
-
-def _legends(legend: str | Path | Legend, label_legend: str | Path | Legend | None) -> tuple[Legend, Legend]:
-    """The legend of class indices, and that of the label files with classes in the same order."""
-    target = Legend.load(legend)
-    return target, (target if label_legend is None else Legend.load(label_legend)).translation_to(target)

@@ -20,12 +20,13 @@ from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.grid import Window, crop, offset_in, parse_crs
 from geosynth.grid.alignment import is_nowhere
 from geosynth.grid.crs import crs_name, same_crs
+from geosynth.grid.groups import alike_groups
 from geosynth.legend import Legend
 from geosynth.raster.bands import check_whole_scenes, open_chosen
+from geosynth.raster.coded_labels import LabelsOfFile
 from geosynth.raster.images import open_image
 from geosynth.raster.label_files import open_label_file
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.one_hot import LabelsOfFile
 from geosynth.raster.read import ImageRaster, Raster, check_grid
 from geosynth.raster.reprojection import cover, pixels_on
 from geosynth.raster.stores.items import Item
@@ -119,15 +120,7 @@ class TargetGrid:
         """Positions of the images that share a grid, a list for each grid, in the order of the first images."""
         if self._crs is not None or self._like is not None:
             return [list(range(len(images)))]
-        groups: list[list[int]] = []
-        for position, image in enumerate(images):
-            for group in groups:
-                if same_crs(images[group[0]].geobox.crs, image.geobox.crs):
-                    group.append(position)
-                    break
-            else:
-                groups.append([position])
-        return groups
+        return alike_groups([image.geobox.crs for image in images], same_crs)
 
     def lattice(self, images: Sequence[ImageRaster]) -> GeoBox:
         """A grid with the pixels of the common grid of one group; its extent is arbitrary."""

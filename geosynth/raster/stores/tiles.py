@@ -11,12 +11,11 @@ from typing import overload
 
 import numpy as np
 import numpy.typing as npt
-from odc.geo.geobox import GeoBox
 
 from geosynth.errors import SettingsError
 from geosynth.grid import TilePlan, Window, WindowIndex, crop
 from geosynth.grid.crs import same_crs
-from geosynth.grid.groups import touching_groups
+from geosynth.grid.groups import alike_groups, touching_groups
 from geosynth.grid.window import Edge
 from geosynth.progress import Progress, silent
 from geosynth.raster.reprojection import cover
@@ -178,7 +177,8 @@ def clusters_of(views: Sequence[TileView]) -> list[npt.NDArray[np.int64]]:
     differ in CRS do not, nor do sources without a CRS, since nobody knows where they lie.
     """
     grids, clusters, first = [view.source.geobox for view in views], [view.scene_index for view in views], 0
-    for members in _on_one_map(grids):
+    crss = [grid.crs for grid in grids]
+    for members in alike_groups(crss, lambda one, other: other is not None and same_crs(one, other)):
         outlines = [
             scene.window
             if grids[member] == grids[members[0]]
@@ -194,17 +194,6 @@ def clusters_of(views: Sequence[TileView]) -> list[npt.NDArray[np.int64]]:
             count = len(views[member].source.scenes)
             clusters[member], numbers = numbers[:count][views[member].scene_index], numbers[count:]
     return clusters
-
-
-def _on_one_map(grids: Sequence[GeoBox]) -> list[list[int]]:
-    """The positions of grids, grouped by CRS; a grid without a CRS is a group of its own."""
-    maps: list[list[int]] = []
-    for number, grid in enumerate(grids):
-        own = next((one for one in maps if grid.crs is not None and same_crs(grids[one[0]].crs, grid.crs)), None)
-        if own is None:
-            maps.append(own := [])
-        own.append(number)
-    return maps
 
 
 def _stem(scene: Scene) -> str:

@@ -1,4 +1,4 @@
-"""Labels that show classes by their colours in three bands, seen as one band of codes."""
+"""Labels that show classes by colours, or have a band for each class (one-hot), seen as one band of codes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from geosynth.errors import DataError
 from geosynth.grid import Window
@@ -16,6 +17,9 @@ from geosynth.raster.read import Array, Mask, Raster, View
 _RGB = ["red", "green", "blue"]
 _RGBA = [*_RGB, "alpha"]
 _SAMPLE, _MOST_IN_SAMPLE = 256, 4096  # side in pixels; most colours that a mask has in it, even with soft edges
+_FEWEST = 4  # bands; three are colours, which a legend can tell
+_MOST = 254  # classes of a legend
+_PART, _GLANCE = 4, 64  # the part of a side, and pixels, that are seen to know a raster: a few squares in a grid
 
 
 class ColourLabels(View):
@@ -58,6 +62,69 @@ class ColourLabels(View):
             )
 
 
+class OneHotLabels(View):
+    """Bands of 0 and 1, or of 0 and 255, as codes: the number of the band, from 1, that is set.
+
+    A pixel that is set in no band has no data.
+
+    Args:
+        source: the bands, integers.
+    """
+
+    def __init__(self, source: Raster) -> None:
+        super().__init__(source)
+        self.count, self.dtype, self.nodata = 1, np.dtype(np.uint8), None
+
+    @property
+    def class_table(self) -> ClassTable:
+        """Codes with the names of their bands; empty if the bands have none."""
+        names = getattr(self.source, "band_names", ())
+        return {code: (name, None) for code, name in enumerate(names, start=1)} if any(names) else {}
+
+    def read(self, window: Window) -> tuple[Array, Mask]:
+        """Codes (1, height, width) and where there is a class (height, width); see `Raster.read`.
+
+        Raises:
+            DataError: if a pixel is set in several bands, or has another value.
+        """
+        values, _ = self.source.read(window)
+        times = _times_set(values)
+        if times is None:
+            raise DataError(
+                f"{self.path}: has a band for each class, but pixels in {window} have several, or other values than 0"
+                " and 1 or 255; a label raster has one band of class codes"
+            )
+        codes = np.where(times > 0, (values != 0).argmax(axis=0) + 1, 0).astype(np.uint8)
+        return codes[np.newaxis], times > 0
+
+
+def labels_as_codes(raster: Raster) -> Raster:
+    """Labels as one band of codes: a band for each class as `OneHotLabels`, colours as `ColourLabels`, else unchanged.
+
+    Whether each band is a class is judged by a few squares of pixels. Bytes of red, green, blue and alpha are colours,
+    unless a colour is transparent.
+    """
+    if not _FEWEST <= raster.count <= _MOST or raster.dtype.kind not in "iu":
+        return colours_as_codes(raster)
+    seen = np.zeros(raster.count, bool)
+    height, width = raster.window.height, raster.window.width
+    for part in raster.window.pieces(max(_GLANCE, height // _PART, width // _PART)):
+        values, _ = raster.read(part.middle(_GLANCE, _GLANCE))
+        if _times_set(values) is None:
+            return colours_as_codes(raster)
+        seen |= values.any(axis=(1, 2))
+    as_colours = colours_as_codes(raster)
+    is_told = seen[:3].any() if isinstance(as_colours, ColourLabels) else seen.any()
+    return OneHotLabels(raster) if is_told else as_colours
+
+
+def _times_set(values: Array) -> npt.NDArray[np.intp] | None:
+    """In how many bands a pixel is set, 0 or 1, (height, width); None if a pixel is in several or has other values."""
+    times = np.count_nonzero(values, axis=0)
+    is_one_hot = times.max(initial=0) <= 1 and bool(((values == 0) | (values == 1) | (values == 255)).all())
+    return times if is_one_hot else None
+
+
 def colour_codes(red: Any, green: Any, blue: Any) -> Any:
     """Codes 0xRRGGBB from bands of bytes, arrays of numpy, dask or xarray; lazy ones are not read."""
     return (red.astype(np.uint32) << 16) | (green.astype(np.uint32) << 8) | blue
@@ -82,3 +149,7 @@ def colours_as_codes(raster: Raster) -> Raster:
         bands = tuple(raster.bands[told.index(colour)] for colour in _RGB)  # without alpha, which then is the mask
         return ColourLabels(raster if bands == raster.bands else open_raster(raster.path, bands))
     return ColourLabels(raster) if are_colours(getattr(raster, "band_names", ()), raster.dtype) else raster
+
+
+LabelsOfFile = RasterFile | ColourLabels | OneHotLabels
+"""Labels that lie where a file says, as codes in one band."""

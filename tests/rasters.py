@@ -68,15 +68,15 @@ def write_raster(path: Path, values: npt.NDArray[Any], transform: Affine | None 
 
 def write_zarr_image(path: Path, source: Path) -> Path:
     """Write the image of a file, which names its bands, as `generate` writes Zarr images."""
-    from geosynth.raster.zarr_image import ZarrImageWriter  # takes a second to import
+    from geosynth.raster.zarr_image import zarr_image_writer  # takes a second to import
 
     image = open_raster(source)
     names = [name for name in image.band_names if name]
-    writer = ZarrImageWriter(
+    writer = zarr_image_writer(
         path, image.geobox, names, dtype=str(image.dtype), quantities=image.quantities, tags=image.tags
     )
-    with writer:
-        writer.copy(image.read)
+    with writer as copy:
+        copy(image.read)
     return path
 
 

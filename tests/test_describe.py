@@ -30,7 +30,7 @@ from geosynth.raster.label_files import open_labels
 from geosynth.raster.stores.export import export_tiles
 from geosynth.raster.stores.tiles import TileView
 from geosynth.raster.zarr import ZarrRaster
-from geosynth.raster.zarr_image import ZarrImageWriter
+from geosynth.raster.zarr_image import zarr_image_writer
 from range_server import RangeServer
 from rasters import UTM, north_up, random_codes, random_image, write_class_table, write_raster
 from scene_stores import make_scene_store
@@ -46,8 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_scene_store(folder / "store", {"a": Window(0, 0, SIDE, SIDE)})
     pixels = random_image(1, SIDE, SIDE, bands=3)
     grid = GeoBox((SIDE, SIDE), north_up(), UTM)
-    with ZarrImageWriter(folder / "image.zarr", grid, ["red", "green", "blue"], tags={"SYNTHETIC": "yes"}) as writer:
-        writer.copy(lambda window: (pixels[:, *window.slices], np.ones((window.height, window.width), bool)))
+    with zarr_image_writer(folder / "image.zarr", grid, ["red", "green", "blue"], tags={"SYNTHETIC": "yes"}) as copy:
+        copy(lambda window: (pixels[:, *window.slices], np.ones((window.height, window.width), bool)))
     write_raster(folder / "image.tif", pixels, north_up())
     write_raster(folder / "labels.tif", random_codes(1, SIDE, SIDE), north_up())
     zarr.open_group(folder / "other.zarr", mode="w").create_array("values", shape=(3,), dtype="int8")
@@ -132,8 +132,8 @@ def test_data_in_place(folder: Path) -> None:
 def test_all_kinds_of_data_call_a_crs_the_same(tmp_path: Path, crs: str | None, name: str | None) -> None:
     pixels = random_image(1, SIDE, SIDE, bands=1)
     write_raster(tmp_path / "image.tif", pixels, north_up(), crs=crs)
-    with ZarrImageWriter(tmp_path / "image.zarr", GeoBox((SIDE, SIDE), north_up(), crs), ["red"], tags={}) as writer:
-        writer.copy(lambda window: (pixels[:, *window.slices], np.ones((window.height, window.width), bool)))
+    with zarr_image_writer(tmp_path / "image.zarr", GeoBox((SIDE, SIDE), north_up(), crs), ["red"], tags={}) as copy:
+        copy(lambda window: (pixels[:, *window.slices], np.ones((window.height, window.width), bool)))
     make_scene_store(tmp_path / "store.zarr", {"a": Window(0, 0, SIDE, SIDE)}, crs=crs)
     told = [geosynth.info(tmp_path / one)["crs"] for one in ("image.tif", "image.zarr", "store.zarr")]
     told.append(ZarrRaster(tmp_path / "store.zarr").describe()["crs"])

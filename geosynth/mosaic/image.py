@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from odc.geo.geobox import GeoBox
 from torch import Tensor
@@ -37,9 +37,6 @@ from geosynth.raster.stac import check_can_be_item, item_path, write_stac_item
 from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.raster.warp import resample_labels
 from geosynth.unfinished import UnfinishedWork
-
-if TYPE_CHECKING:
-    from geosynth.raster.zarr_image import ZarrImageWriter
 
 _LOG = logging.getLogger(__name__)
 
@@ -156,10 +153,13 @@ def _write(
     # What both kinds of writers are given.
     given: dict[str, Any] = {"dtype": bands.dtype, "quantities": bands.quantities, "folder": image.folder}
     if is_zarr_name(image.out):
-        from geosynth.raster.zarr_image import ZarrImageWriter  # takes a second to import
+        from geosynth.raster.zarr_image import zarr_image_writer  # takes a second to import
 
-        store = ZarrImageWriter(image.result, source.geobox, bands.names, tags=tags, **given)
-        _write_store(image, painted, store, progress)
+        for _ in painted:  # all blocks, before any is written
+            pass
+        store = zarr_image_writer(image.result, source.geobox, bands.names, tags=tags, **given)
+        with store as copy:
+            copy(image.read, progress=partial(progress, "writing"))
     else:
         height, width = source.geobox.shape
         writer = CogWriter(
@@ -173,16 +173,6 @@ def _write(
             **given,
         )
         _write_cog(image, painted, writer, progress)
-
-
-def _write_store(
-    image: UnfinishedImage, painted: Iterator[int], store: ZarrImageWriter, progress: StageProgress
-) -> None:
-    """Write all blocks, once they are painted."""
-    for _ in painted:
-        pass
-    with store:
-        store.copy(image.read, progress=partial(progress, "writing"))
 
 
 def _write_cog(image: UnfinishedImage, painted: Iterator[int], writer: CogWriter, progress: StageProgress) -> None:

@@ -13,14 +13,13 @@ makes the attributes for georeferencing.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -30,7 +29,7 @@ import zarr
 from odc.geo.geobox import GeoBox
 
 from geosynth.config.bands import Quantity
-from geosynth.files import delete, parents_of, partial_name, replace, writing
+from geosynth.files import replacing
 from geosynth.grid import Window
 from geosynth.progress import Progress, silent
 from geosynth.raster.arrays import pixel_centres
@@ -48,15 +47,24 @@ _SHARD_COPIES = 5  # pixels, compressed chunks, these joined, and what stays wit
 
 
 def writing_bytes(geobox: GeoBox, num_bands: int, dtype: str) -> int:
-    """Bytes that `ZarrImageWriter` takes at its peak, of which its largest shard has several copies."""
+    """Bytes that `zarr_image_writer` takes at its peak, of which its largest shard has several copies."""
     pixels = math.prod(min(SHARD, side) for side in geobox.shape)
     return _SHARD_COPIES * pixels * num_bands * np.dtype(dtype).itemsize
 
 
-class ZarrImageWriter:
-    """A Zarr image under construction; use it as a context manager.
-
-    When the context ends without an error, the store appears under its name; after an error nothing is left behind.
+@contextmanager
+def zarr_image_writer(
+    path: Path,
+    geobox: GeoBox,
+    band_names: Sequence[str],
+    *,
+    dtype: str = "uint8",
+    quantities: Sequence[Quantity] = (),
+    tags: Mapping[str, str],
+    num_samples: int | None = None,
+    folder: Path | None = None,
+) -> Iterator[Callable[..., None]]:
+    """Write a Zarr image; it appears complete when the context ends, and after an error nothing is left behind.
 
     Args:
         path: of the finished store; an existing one is replaced at the end.
@@ -68,95 +76,54 @@ class ZarrImageWriter:
         num_samples: length of the dimension `sample`; None for no such dimension.
         folder: for the unfinished store, on the same disk; None for the folder of the finished one.
 
+    Yields:
+        a function that fills the image, or one realisation of it, shard by shard. Its arguments are `read`, which
+        returns, for a window of the grid, pixels (bands, height, width) and where there is data (height, width);
+        `sample`, the index of the realisation, from 0 (`valid` is taken from the first); and `progress`, called with
+        the number of finished shards and of all shards.
+
     Raises:
         OutputError: if the store cannot be written.
     """
+    factors = overview_factors(max(geobox.shape), CHUNK)
+    # The last rows and columns of overviews may extend beyond the image.
+    grids = {"": geobox} | {f"ovr_{factor}x": geobox.zoom_out(factor) for factor in factors}
+    mark = mark_of(tags)
+    attributes = {**tags, **mark, **quantity_attributes(quantities)}
+    with replacing(path, folder=folder) as partial:
+        groups = [
+            _create(partial / name, _layout(grid, band_names, dtype, attributes, num_samples), finest=not name)
+            for name, grid in grids.items()
+        ]
+        levels = {name or "image": grid for name, grid in grids.items()}
+        groups[0].attrs.update({**mark, **multiscales_attributes(levels, "average")})
+        with warnings.catch_warnings():  # the specification lacks consolidated metadata; xarray wants it
+            warnings.simplefilter("ignore")
+            zarr.consolidate_metadata(str(partial), zarr_format=3)
+        image, stored = groups[0]["image"], groups[0]["valid"]
 
-    def __init__(
-        self,
-        path: Path,
-        geobox: GeoBox,
-        band_names: Sequence[str],
-        *,
-        dtype: str = "uint8",
-        quantities: Sequence[Quantity] = (),
-        tags: Mapping[str, str],
-        num_samples: int | None = None,
-        folder: Path | None = None,
-    ) -> None:
-        self.path = path
-        self.geobox = geobox
-        self.num_samples = num_samples
-        self._partial = (folder or path.parent) / partial_name(path, ".zarr")
-        factors = overview_factors(max(geobox.shape), CHUNK)
-        # The last rows and columns of overviews may extend beyond the image.
-        grids = {"": geobox} | {f"ovr_{factor}x": geobox.zoom_out(factor) for factor in factors}
-        mark = mark_of(tags)
-        attributes = {**tags, **mark, **quantity_attributes(quantities)}
-        self._layouts = {
-            group: _layout(grid, band_names, dtype, attributes, num_samples) for group, grid in grids.items()
-        }
-        self._attributes = {
-            **mark,
-            **multiscales_attributes({group or "image": grid for group, grid in grids.items()}, "average"),
-        }
-
-    def __enter__(self) -> Self:
-        with contextlib.ExitStack() as stack, writing(self.path):
-            stack.enter_context(parents_of(self.path))
-            stack.callback(delete, self._partial)
-            for group, layout in self._layouts.items():
-                encoding = _encoding(layout, _OVERVIEW_SHARD if group else SHARD)
-                layout.to_zarr(
-                    self._partial / group,
-                    mode="w",
-                    zarr_format=3,
-                    consolidated=False,
-                    compute=False,
-                    encoding=encoding,
-                )
-            self._groups: list[Any] = [
-                zarr.open_group(str(self._partial / group), mode="r+", use_consolidated=False)
-                for group in self._layouts
-            ]
-            self._groups[0].attrs.update(self._attributes)
-            with warnings.catch_warnings():  # the specification lacks consolidated metadata; xarray wants it
-                warnings.simplefilter("ignore")
-                zarr.consolidate_metadata(str(self._partial), zarr_format=3)
-            self._stack = stack.pop_all()
-        return self
-
-    def copy(self, read: Read, sample: int = 0, progress: Progress = silent) -> None:
-        """Fill the image, or one realisation of it, shard by shard.
-
-        Args:
-            read: returns, for a window of the grid, pixels (bands, height, width) and where there is data
-                (height, width).
-            sample: index of the realisation, from 0; `valid` is taken from the first.
-            progress: called with the number of finished shards and of all shards.
-        """
-        plan = Window(0, 0, *self.geobox.shape).pieces(SHARD)
-        for done, window in enumerate(plan, start=1):
-            with writing(self.path):
+        def copy(read: Read, sample: int = 0, progress: Progress = silent) -> None:
+            plan = Window(0, 0, *geobox.shape).pieces(SHARD)
+            for done, window in enumerate(plan, start=1):
                 pixels, valid = read(window)
                 pixels = filled(pixels, valid)  # under the same name, so that there are not two copies
                 if valid.any():  # pixels that are not stored read as 0 and False
                     place = (..., *window.slices)
-                    image = self._groups[0]["image"]
-                    image[place if self.num_samples is None else (sample, *place)] = pixels
+                    image[place if num_samples is None else (sample, *place)] = pixels
                     if sample == 0:
-                        self._groups[0]["valid"][window.slices] = valid
-            progress(done, len(plan))
+                        stored[window.slices] = valid
+                progress(done, len(plan))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with self._stack:
-            if kind is None:
-                with writing(self.path):
-                    for finer, coarser in itertools.pairwise(self._groups):
-                        _make_overview(finer, coarser)
-                    replace(self._partial, self.path)
+        yield copy
+        for finer, coarser in itertools.pairwise(groups):
+            _make_overview(finer, coarser)
+
+
+def _create(path: Path, layout: xr.Dataset, *, finest: bool) -> Any:
+    """Create a level of an image, without pixels; returns its group, open for writing."""
+    encoding = _encoding(layout, SHARD if finest else _OVERVIEW_SHARD)
+    layout.to_zarr(path, mode="w", zarr_format=3, consolidated=False, compute=False, encoding=encoding)
+    return zarr.open_group(str(path), mode="r+", use_consolidated=False)
 
 
 def _layout(
@@ -234,18 +201,18 @@ def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox, tags: Mapping
     """Copy images of one grid into one store, shard by shard, along the dimension `sample`.
 
     Args:
-        parts: stores made by `ZarrImageWriter`, in the order of the samples.
+        parts: stores made by `zarr_image_writer`, in the order of the samples.
         out: the common store; it appears when it is complete.
         geobox: their grid.
         tags: of the store.
-        folder: as for `ZarrImageWriter`.
+        folder: as for `zarr_image_writer`.
 
     Raises:
         OutputError: if it cannot be written.
     """
     images = [ZarrRaster(part, "image") for part in parts]
     first = images[0]
-    writer = ZarrImageWriter(
+    with zarr_image_writer(
         out,
         geobox,
         told_names(first),
@@ -254,7 +221,6 @@ def join_samples(parts: Sequence[Path], out: Path, geobox: GeoBox, tags: Mapping
         tags=tags,
         num_samples=len(parts),
         folder=folder,
-    )
-    with writer:
+    ) as copy:
         for sample, image in enumerate(images):
-            writer.copy(image.read, sample)
+            copy(image.read, sample)

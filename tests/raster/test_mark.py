@@ -21,7 +21,7 @@ from geosynth.raster.preview import write_preview
 from geosynth.raster.stac import write_stac_item
 from geosynth.raster.stores.export import export_tiles
 from geosynth.raster.stores.tiles import TileView
-from geosynth.raster.zarr_image import ZarrImageWriter
+from geosynth.raster.zarr_image import zarr_image_writer
 from rasters import UTM, north_up, random_image, write_raster
 from scene_stores import make_scene_store
 
@@ -71,7 +71,7 @@ def test_an_image_its_copies_and_its_preview(synthetic: bool, tmp_path: Path) ->
 
 def test_a_zarr_image(synthetic: bool, tmp_path: Path) -> None:
     tags = {"SYNTHETIC": "yes"} if synthetic else {}
-    with ZarrImageWriter(tmp_path / "image.zarr", GRID, ["gray"], tags=tags):
+    with zarr_image_writer(tmp_path / "image.zarr", GRID, ["gray"], tags=tags):
         pass
     group = zarr.open_group(tmp_path / "image.zarr", mode="r")
     for node in (group, group["image"], group["ovr_2x/image"]):

@@ -44,7 +44,7 @@ from geosynth.raster.stores.statistics import band_settings
 from geosynth.raster.stores.store import Store
 from geosynth.raster.stores.tiles import TileView
 from geosynth.raster.zarr import ZarrRaster, describe_image
-from geosynth.raster.zarr_image import ZarrImageWriter
+from geosynth.raster.zarr_image import zarr_image_writer
 from geosynth.segmentation.classify import classify
 from geosynth.segmentation.segmenter import Segmenter, SegmenterCard
 from rasters import UTM, north_up, random_codes, random_image, write_raster
@@ -173,8 +173,8 @@ def test_an_image_says_to_others_what_it_means(tmp_path: Path, quantities: tuple
     decoded = rioxarray.open_rasterio(tmp_path / "a.tif", mask_and_scale=True)
     np.testing.assert_allclose(decoded, meant, rtol=1e-5, atol=1e-6)
 
-    with ZarrImageWriter(tmp_path / "a.zarr", GRID, BANDS, dtype="uint16", tags={}, quantities=quantities) as store:
-        store.copy(read(values))
+    with zarr_image_writer(tmp_path / "a.zarr", GRID, BANDS, dtype="uint16", tags={}, quantities=quantities) as copy:
+        copy(read(values))
     raw = xr.open_zarr(tmp_path / "a.zarr", decode_coords="all", mask_and_scale=False)["image"]
     np.testing.assert_array_equal(raw, values)
     if quantities != EACH:  # of each band another CF cannot tell

@@ -25,7 +25,7 @@ from geosynth.errors import OutputError
 from geosynth.grid import Window
 from geosynth.raster import images
 from geosynth.raster.read import Read
-from geosynth.raster.zarr_image import ZarrImageWriter, writing_bytes
+from geosynth.raster.zarr_image import writing_bytes, zarr_image_writer
 from rasters import north_up, random_image, write_raster
 
 BANDS = ("red", "green", "blue", "nir")
@@ -62,8 +62,8 @@ def open_image(path: Path) -> xr.DataArray:
 def test_xarray_finds_grid_bands_mask_and_provenance(name: str, tmp_path: Path) -> None:
     geobox = GRIDS[name]
     pixels, valid, read = source(geobox)
-    with ZarrImageWriter(tmp_path / "image.zarr", geobox, BANDS, tags={"SYNTHETIC": "yes"}) as writer:
-        writer.copy(read)
+    with zarr_image_writer(tmp_path / "image.zarr", geobox, BANDS, tags={"SYNTHETIC": "yes"}) as copy:
+        copy(read)
     image = open_image(tmp_path / "image.zarr")
     np.testing.assert_array_equal(image, np.where(valid, pixels, 0))
     np.testing.assert_array_equal(image.valid, valid)
@@ -86,7 +86,7 @@ def test_xarray_finds_grid_bands_mask_and_provenance(name: str, tmp_path: Path) 
 def test_every_array_follows_the_zarr_conventions(name: str, tmp_path: Path) -> None:
     """zarr-cm holds the rules of the conventions' specifications and schemas, of version 0.1."""
     geobox = GRIDS[name]
-    with ZarrImageWriter(tmp_path / "image.zarr", geobox, BANDS, tags={}):
+    with zarr_image_writer(tmp_path / "image.zarr", geobox, BANDS, tags={}):
         pass
     levels = [""] + (["ovr_2x/", "ovr_4x/", "ovr_8x/", "ovr_16x/"] if name == "north-up" else [])
     assert sorted(tmp_path.glob("image.zarr/ovr*")) == [tmp_path / "image.zarr" / level for level in sorted(levels[1:])]
@@ -118,8 +118,8 @@ def test_overviews_are_means_of_the_pixels_with_data(tmp_path: Path) -> None:
     geobox = GeoBox((600, 1101), north_up(), "EPSG:26917")
     pixels, valid, read = source(geobox)
     valid[:300, :640] = True
-    with ZarrImageWriter(tmp_path / "image.zarr", geobox, BANDS, tags={}) as writer:
-        writer.copy(read)
+    with zarr_image_writer(tmp_path / "image.zarr", geobox, BANDS, tags={}) as copy:
+        copy(read)
     group = zarr.open_group(tmp_path / "image.zarr", mode="r")
     coarse = group["ovr_2x/image"][:]
     means = np.full((4, 300, 551), np.nan)
@@ -140,9 +140,9 @@ def test_overviews_are_means_of_the_pixels_with_data(tmp_path: Path) -> None:
 def test_realisations_lie_along_a_dimension(tmp_path: Path) -> None:
     geobox = GRIDS["south-up"]
     sources = [source(geobox, seed) for seed in range(3)]
-    with ZarrImageWriter(tmp_path / "image.zarr", geobox, BANDS, tags={}, num_samples=3) as writer:
+    with zarr_image_writer(tmp_path / "image.zarr", geobox, BANDS, tags={}, num_samples=3) as copy:
         for sample, (_, _, read) in enumerate(sources):
-            writer.copy(read, sample)
+            copy(read, sample)
     image = open_image(tmp_path / "image.zarr")
     assert image.dims == ("sample", "band", "y", "x")
     for sample, (pixels, valid, _) in enumerate(sources):
@@ -156,8 +156,8 @@ def test_places_without_data_take_no_room(tmp_path: Path) -> None:
         shape = (window.height, window.width)
         return np.full((1, *shape), 9, np.uint8), np.full(shape, window == Window(4096, 4096, 104, 104))
 
-    with ZarrImageWriter(tmp_path / "image.zarr", geobox, ["grey"], tags={}) as writer:
-        writer.copy(read)
+    with zarr_image_writer(tmp_path / "image.zarr", geobox, ["grey"], tags={}) as copy:
+        copy(read)
     stored = [path.relative_to(tmp_path / "image.zarr" / "image" / "c") for path in stored_in(tmp_path / "image.zarr")]
     assert stored == [Path("0/1/1")]
     assert zarr.open_array(tmp_path / "image.zarr" / "image").chunks == (1, 512, 512)
@@ -172,8 +172,8 @@ def test_equal_images_are_equal_files(tmp_path: Path) -> None:
     _, _, read = source(geobox)
     contents = []
     for name in ("a.zarr", "b.zarr"):
-        with ZarrImageWriter(tmp_path / name, geobox, BANDS, tags={"SYNTHETIC": "yes"}) as writer:
-            writer.copy(read)
+        with zarr_image_writer(tmp_path / name, geobox, BANDS, tags={"SYNTHETIC": "yes"}) as copy:
+            copy(read)
         files = sorted(file for file in (tmp_path / name).rglob("*") if file.is_file())
         contents.append({str(file.relative_to(tmp_path / name)): file.read_bytes() for file in files})
     assert contents[0] == contents[1]
@@ -185,17 +185,17 @@ def test_an_error_leaves_what_was_there(there: bool, tmp_path: Path) -> None:
     path = tmp_path / "image.zarr"
     pixels, valid, read = source(geobox)
     if there:
-        with ZarrImageWriter(path, geobox, BANDS, tags={}) as writer:
-            writer.copy(read)
+        with zarr_image_writer(path, geobox, BANDS, tags={}) as copy:
+            copy(read)
 
     def fail(window: Window) -> tuple[np.ndarray, np.ndarray]:
         raise OSError(28, "No space left on device")
 
     with (
         pytest.raises(OutputError, match=r"image.zarr: cannot be written: No space left on device$"),
-        ZarrImageWriter(path, geobox, BANDS, tags={}) as writer,
+        zarr_image_writer(path, geobox, BANDS, tags={}) as copy,
     ):
-        writer.copy(fail)
+        copy(fail)
     assert [entry.name for entry in tmp_path.iterdir()] == (["image.zarr"] if there else [])
     if there:
         np.testing.assert_array_equal(open_image(path), np.where(valid, pixels, 0))
@@ -205,8 +205,8 @@ def test_an_image_that_is_there_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "image.zarr"
     path.mkdir()
     (path / "stray").write_text("of an older image")
-    with ZarrImageWriter(path, GRIDS["south-up"], BANDS, tags={}) as writer:
-        writer.copy(source(GRIDS["south-up"])[2])
+    with zarr_image_writer(path, GRIDS["south-up"], BANDS, tags={}) as copy:
+        copy(source(GRIDS["south-up"])[2])
     assert not (path / "stray").exists()
     assert [entry.name for entry in tmp_path.iterdir()] == ["image.zarr"]
 
@@ -216,8 +216,8 @@ def test_it_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
     """Also on a rotated grid, which has no coordinates."""
     geobox, tags = GRIDS[name], {"GEOSYNTH_SEED": "7"}
     pixels, valid, read = source(geobox)
-    with ZarrImageWriter(tmp_path / "image.zarr", geobox, BANDS, tags=tags) as writer:
-        writer.copy(read)
+    with zarr_image_writer(tmp_path / "image.zarr", geobox, BANDS, tags=tags) as copy:
+        copy(read)
     window = Window(3, 5, 20, 30)
     for numbers in (None, (3, 4), (4, 2, 3)):
         image: Any = pickle.loads(pickle.dumps(images.open_image(tmp_path / "image.zarr", numbers)))
@@ -242,10 +242,10 @@ def test_a_shard_is_written_in_the_memory_that_is_told(dtype: str, tmp_path: Pat
         valid[0] = False
         return noise.astype(dtype), valid
 
-    with ZarrImageWriter(tmp_path / "a.zarr", geobox, BANDS, dtype=dtype, tags={}) as writer:
+    with zarr_image_writer(tmp_path / "a.zarr", geobox, BANDS, dtype=dtype, tags={}) as copy:
         tracemalloc.start()
         try:
-            writer.copy(read)
+            copy(read)
             taken = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -255,10 +255,10 @@ def test_a_shard_is_written_in_the_memory_that_is_told(dtype: str, tmp_path: Pat
 def test_overviews_are_made_in_little_memory(tmp_path: Path) -> None:
     """A shard has 4096 x 4096 px of all bands, of which sums would take eight times the bytes."""
     pixels, valid = random_image(0, 2048, 2048), np.ones((2048, 2048), bool)
-    with ZarrImageWriter(
+    with zarr_image_writer(
         tmp_path / "a.zarr", GeoBox.from_bbox((0, 0, 1, 1), shape=valid.shape), "rgbn", tags={}
-    ) as writer:
-        writer.copy(lambda window: (pixels, valid))
+    ) as copy:
+        copy(lambda window: (pixels, valid))
         tracemalloc.start()
     try:
         assert tracemalloc.get_traced_memory()[1] < 4 * pixels.nbytes
@@ -273,8 +273,8 @@ def test_it_is_shown_small_by_its_overviews(tmp_path: Path) -> None:
     valid = np.ones((height, width), bool)
     valid[:, 2100:] = False
     path = tmp_path / "image.zarr"
-    with ZarrImageWriter(path, geobox, BANDS, tags={}) as writer:
-        writer.copy(lambda window: (ramp[(slice(None), *window.slices)], valid[window.slices]))
+    with zarr_image_writer(path, geobox, BANDS, tags={}) as copy:
+        copy(lambda window: (ramp[(slice(None), *window.slices)], valid[window.slices]))
     image = images.open_image(path)
     small, has_data = image.read_reduced((13, 420), "average")
     assert (has_data[:, :209].all(), has_data[:, 211:].any()) == (True, False)

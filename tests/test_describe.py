@@ -136,7 +136,7 @@ def test_all_kinds_of_data_call_a_crs_the_same(tmp_path: Path, crs: str | None, 
         copy(lambda window: (pixels[:, *window.slices], np.ones((window.height, window.width), bool)))
     make_scene_store(tmp_path / "store.zarr", {"a": Window(0, 0, SIDE, SIDE)}, crs=crs)
     told = [geosynth.info(tmp_path / one)["crs"] for one in ("image.tif", "image.zarr", "store.zarr")]
-    told.append(ZarrRaster(tmp_path / "store.zarr").describe()["crs"])
+    told.append(ZarrRaster(tmp_path / "store.zarr", "labels").describe()["crs"])
     assert [one and one[: len(name)] for one in told] == [name] * 4  # of WKT the beginning
 
 

@@ -13,7 +13,7 @@ from geosynth.raster.mosaic import TileMosaic
 from geosynth.raster.names import files_named
 from geosynth.raster.raster_file import open_raster
 from geosynth.raster.read import Raster
-from geosynth.raster.zarr_group import find_group, is_zarr
+from geosynth.raster.zarr_group import find_group, is_of_scenes, is_zarr
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,8 +50,14 @@ def open_label_file(path: str | Path) -> Raster:
     Raises:
         RasterError, DataError, GridError: one line.
     """
-    if find_group(path) is None:
+    group = find_group(path)
+    if group is None:
         return labels_as_codes(open_raster(path))
+    if is_of_scenes(group.attrs):
+        from geosynth.raster.stores.source import SourceCodes  # with the next one, takes a second to import
+        from geosynth.raster.stores.store import Store
+
+        return SourceCodes(Store(path))  # refuses a group of stores
     from geosynth.raster.zarr import ZarrRaster  # takes a second to import
 
     return labels_as_codes(ZarrRaster(path))

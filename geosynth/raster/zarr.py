@@ -26,9 +26,8 @@ from geosynth.raster.conventions import levels_among, tags_among, transform_amon
 from geosynth.raster.mark import describe_mark
 from geosynth.raster.quantities import quantities_among
 from geosynth.raster.read import Array, ImageRaster, Mask, check_grid, check_inside, crs_of, has_data
-from geosynth.raster.stores.store import Store
 from geosynth.raster.warp import WarpedRaster
-from geosynth.raster.zarr_group import is_of_scenes, open_group
+from geosynth.raster.zarr_group import files_in, is_of_scenes, open_group
 
 
 class ZarrRaster(ImageRaster):
@@ -53,25 +52,14 @@ class ZarrRaster(ImageRaster):
         """
         self.path = str(path)
         group = open_group(path)
-        attributes: Mapping[str, Any] = {}
-        dims: tuple[Any, ...] = ("y", "x")
-        names: tuple[str, ...] = ()
-        band_dims: list[Any] = []
-        self._valid: ChunkReader | None = None
-        if variable is None and is_of_scenes(group.attrs):
-            store = Store(path)  # handles rotated grids, which have no coordinates; refuses a group of stores
-            self.geobox, self.nodata = store.geobox, store.nodata
-            self._classes: ClassTable = {entry.code: (entry.name, entry.colour) for entry in store.legend.classes}
-            stored, (y, x) = store.labels, dims
-        else:
-            array, (y, x), band_dims, others = _dimensions(_array(group, self.path, variable), self.path)
-            layer = array.isel(dict.fromkeys(others, 0), drop=True).transpose(y, x)
-            self.geobox, self.nodata = _grid(layer, self.path), array.rio.nodata
-            names, self._classes = _band_names(array, band_dims), _flags(array.attrs)
-            stored, dims, attributes = group[array.name], array.dims, array.attrs
-            mask = array.coords.get("valid")
-            if mask is not None and mask.dims == (y, x) and mask.dtype == bool:
-                self._valid = ChunkReader(group["valid"], self.path)
+        array, (y, x), band_dims, others = _dimensions(_array(group, self.path, variable), self.path)
+        layer = array.isel(dict.fromkeys(others, 0), drop=True).transpose(y, x)
+        self.geobox, self.nodata = _grid(layer, self.path), array.rio.nodata
+        names, self._classes = _band_names(array, band_dims), _flags(array.attrs)
+        stored, dims = group[array.name], array.dims
+        mask = array.coords.get("valid")
+        has_mask = mask is not None and mask.dims == (y, x) and mask.dtype == bool
+        self._valid = ChunkReader(group["valid"], self.path) if has_mask else None
         self.dtype: np.dtype[Any] = np.dtype(stored.dtype)
         self._axes, self._band_axis = (dims.index(y), dims.index(x)), dims.index(band_dims[0]) if band_dims else None
         self.block_shape: tuple[int, int] = tuple(stored.chunks[axis] for axis in self._axes)
@@ -80,7 +68,7 @@ class ZarrRaster(ImageRaster):
         self.bands = tuple(range(1, total + 1) if bands is None else bands)
         self.count = len(self.bands)
         self.dtypes = (str(self.dtype),) * self.count
-        told = quantities_among(attributes, total, self.path)
+        told = quantities_among(array.attrs, total, self.path)
         self._quantities: tuple[Quantity, ...] = tuple(told[band - 1] for band in self.bands) if told else ()
         self.band_names: tuple[str | None, ...] = tuple(names[band - 1] if names else None for band in self.bands)
         """From the coordinate of the band dimension, or the attribute `long_name`; None if neither has a name."""
@@ -90,7 +78,7 @@ class ZarrRaster(ImageRaster):
         )
         self.mask_kind = "mask" if self._valid is not None else "none" if self.nodata is None else "nodata"
         self.is_full = self.mask_kind == "none" and self.dtype.kind != "f"
-        self.tags = tags_among(attributes)
+        self.tags = tags_among(array.attrs)
         self._reader = ChunkReader(stored, self.path)
         self._variable = str(stored.basename)
         self._overviews = [name for name in levels_among(group.attrs) if f"{name}/{self._variable}" in group]
@@ -102,13 +90,13 @@ class ZarrRaster(ImageRaster):
 
     @property
     def class_table(self) -> ClassTable:
-        """Code to (name, colour), from a geosynth store's legend or CF's `flag_values` and `flag_meanings`."""
+        """Code to (name, colour), from CF's `flag_values` and `flag_meanings`."""
         return self._classes
 
     @property
     def files(self) -> tuple[str, ...]:
         """All files of the store; none if it is behind a URL."""
-        return tuple(sorted(str(file) for file in Path(self.path).rglob("*") if file.is_file()))
+        return files_in(self.path)
 
     def describe(self) -> dict[str, Any]:
         """Description of the array, as plain values, under the names that `RasterFile.describe` uses."""

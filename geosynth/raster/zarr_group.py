@@ -54,6 +54,11 @@ def is_zarr(path: str | Path) -> bool:
     return any(is_file(f"{path}/{name}") for name in ("zarr.json", ".zgroup", ".zmetadata"))
 
 
+def files_in(path: str) -> tuple[str, ...]:
+    """All files of a Zarr group, sorted; none if it is behind a URL."""
+    return tuple(sorted(str(file) for file in Path(path).rglob("*") if file.is_file()))
+
+
 def missing_package(path: str | Path, error: ImportError) -> RasterError:
     """The error for when fsspec lacks the package that reads a kind of URL."""
     return RasterError(f"{path}: {one_line(error)}; pip install geosynth-toolkit[remote]")

@@ -12,22 +12,8 @@ from geosynth.config.bands import Quantity, first_known
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices, Legend
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, Read
-from geosynth.raster.stores.source import PatchSource
-
-
-class SourceCodes(Raster):
-    """The labels of a patch source as a raster of its legend's codes."""
-
-    def __init__(self, source: PatchSource) -> None:
-        self.source = source
-        self.path, self.geobox = source.path, source.geobox
-        self.dtype, self.nodata = source.legend.code_dtype, source.legend.nodata_code
-
-    def read(self, window: Window) -> tuple[Array, Mask]:
-        """Codes (1, height, width), and where there is a class (height, width); see `Raster.read`."""
-        indices = self.source.read_labels(window)
-        return self.source.legend.decode(indices)[np.newaxis], indices < self.source.legend.num_classes
+from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Read
+from geosynth.raster.stores.source import PatchSource, SourceCodes
 
 
 class FoldLabels(LabelRaster):

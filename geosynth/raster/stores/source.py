@@ -28,7 +28,9 @@ from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
 from geosynth.legend import ClassIndices, Legend
 from geosynth.progress import Progress, silent
-from geosynth.raster.read import SCAN_BLOCK, Array
+from geosynth.raster.class_table import ClassTable
+from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, check_inside
+from geosynth.raster.zarr_group import files_in
 
 FOLDS_AND_ALL = (*FOLDS, "all")
 """Areas in which pixels of classes are counted: the folds, and all pixels, including those in no fold."""
@@ -285,6 +287,31 @@ class PatchSource(ABC):
                 counts[index] = found
                 progress(index + 1, len(windows))
         return counts
+
+
+class SourceCodes(Raster):
+    """The labels of a patch source as a raster of its legend's codes."""
+
+    def __init__(self, source: PatchSource) -> None:
+        self.source = source
+        self.path, self.geobox = source.path, source.geobox
+        self.dtype, self.nodata = source.legend.code_dtype, source.legend.nodata_code
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files of a store on a disk."""
+        return files_in(self.path)
+
+    @property
+    def class_table(self) -> ClassTable:
+        """Names and colours of the legend."""
+        return {entry.code: (entry.name, entry.colour) for entry in self.source.legend.classes}
+
+    def read(self, window: Window) -> tuple[Array, Mask]:
+        """Codes (1, height, width), and where there is a class (height, width); see `Raster.read`."""
+        check_inside(window, self)
+        indices = self.source.read_labels(window)
+        return self.source.legend.decode(indices)[np.newaxis], indices < self.source.legend.num_classes
 
 
 def count_by_fold(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from geosynth.errors import RasterError
+from geosynth.errors import DataError, RasterError
 from geosynth.raster.conventions import tags_among
 from geosynth.raster.raster_file import open_raster
 from geosynth.raster.read import ImageRaster
-from geosynth.raster.zarr_group import find_group, is_image
+from geosynth.raster.zarr_group import find_group, is_image, is_of_scenes
 
 
 def open_image(path: str | Path, bands: Sequence[int] | None = None) -> ImageRaster:
@@ -26,11 +25,16 @@ def open_image(path: str | Path, bands: Sequence[int] | None = None) -> ImageRas
         RasterError: if it is missing, not a raster, or georeferenced only by control points or RPCs.
         DataError, GridError: if a Zarr store has no image, several, one without coordinates, or is one of scenes.
     """
-    if find_group(path) is None:
+    group = find_group(path)
+    if group is None:
         return open_raster(path, bands)
-    from geosynth.raster.zarr import open_zarr_image  # takes a second to import
+    if is_of_scenes(group.attrs):
+        raise DataError(
+            f"{path}: is a store of scenes, and no image; say it as --data, or one of the files that it was made of"
+        )
+    from geosynth.raster.zarr import ZarrRaster  # takes a second to import
 
-    return open_zarr_image(path, bands)
+    return ZarrRaster(path, bands=bands, kind="image")
 
 
 def is_zarr_name(out: Path) -> bool:
@@ -38,17 +42,10 @@ def is_zarr_name(out: Path) -> bool:
     return out.suffix.lower() == ".zarr"
 
 
-def _image_group(path: Path) -> Any | None:
-    """The Zarr group of an image; None if there is something else, such as a GeoTIFF."""
-    group = find_group(path)
-    return group if group is not None and is_image(group) else None
-
-
 def is_generated(path: Path) -> bool:
-    """Whether a Zarr store is an image made by `generate`, which may be overwritten, and not other software's."""
+    """Whether an image was made by `generate`, so that it may be overwritten, and not by other software."""
     try:
-        group = _image_group(path)
-        return group is not None and "GEOSYNTH_VERSION" in tags_among(group["image"].attrs)
+        return "GEOSYNTH_VERSION" in image_tags(path)
     except (RasterError, ValueError):
         return False
 
@@ -59,7 +56,7 @@ def image_tags(image: Path) -> dict[str, str]:
     Raises:
         RasterError: if it is not a raster.
     """
-    group = _image_group(image)
-    if group is None:
+    group = find_group(image)
+    if group is None or not is_image(group):
         return open_raster(image).tags
     return tags_among(group["image"].attrs)  # works for several realisations too, which are not a raster

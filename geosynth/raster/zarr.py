@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -27,7 +27,7 @@ from geosynth.raster.mark import describe_mark
 from geosynth.raster.quantities import quantities_among
 from geosynth.raster.read import Array, ImageRaster, Mask, check_grid, check_inside, crs_of, has_data
 from geosynth.raster.warp import WarpedRaster
-from geosynth.raster.zarr_group import files_in, is_of_scenes, open_group
+from geosynth.raster.zarr_group import files_in, open_group
 
 
 class ZarrRaster(ImageRaster):
@@ -36,23 +36,30 @@ class ZarrRaster(ImageRaster):
     A pixel has data if `has_data` says so and, if the array has a coordinate `valid`, that is true.
     """
 
-    def __init__(self, path: str | Path, variable: str | None = None, bands: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        variable: str | None = None,
+        bands: Sequence[int] | None = None,
+        kind: Literal["image", "labels"] = "labels",
+    ) -> None:
         """Open the array without reading values.
 
         Args:
             path: of the group; a URL is read through fsspec.
-            variable: name of the array; None for the labels: the one called "labels", else the only integer map, or
-                the only array.
+            variable: name of the array; None for what `kind` says.
             bands: numbers of the bands to read, from 1, in any order; None for all.
+            kind: "labels": the array called so, else the only integer map, or the only array; "image": the array called
+                so, else the only one with several bands, else the only one.
 
         Raises:
             RasterError: if it is not a Zarr group.
-            DataError: if there is no such variable, if several could be the labels, or if it has further dimensions.
+            DataError: if there is no such variable, if several could be meant, or if it has further dimensions.
             GridError: if its coordinates are missing, rotated or uneven.
         """
         self.path = str(path)
         group = open_group(path)
-        array, (y, x), band_dims, others = _dimensions(_array(group, self.path, variable), self.path)
+        array, (y, x), band_dims, others = _dimensions(_array(group, self.path, variable, kind), self.path)
         layer = array.isel(dict.fromkeys(others, 0), drop=True).transpose(y, x)
         self.geobox, self.nodata = _grid(layer, self.path), array.rio.nodata
         names, self._classes = _band_names(array, band_dims), _flags(array.attrs)
@@ -136,26 +143,6 @@ class ZarrRaster(ImageRaster):
                 break
             finest = coarser
         return WarpedRaster(finest, self.geobox.zoom_to(shape), how).read(Window(0, 0, *shape))
-
-
-def open_zarr_image(path: str | Path, bands: Sequence[int] | None = None) -> ZarrRaster:
-    """The image in a Zarr store: the array called "image", else the only one with several bands, else the only one.
-
-    Args:
-        path: of the group; a URL is read through fsspec.
-        bands: numbers of the bands to read, from 1, in any order; None for all.
-
-    Raises:
-        RasterError: if it is not a Zarr group.
-        DataError: if several arrays could be the image, if it is not a raster, or if the group is a store of scenes.
-        GridError: if its coordinates are missing or uneven.
-    """
-    group = open_group(path)
-    if is_of_scenes(group.attrs):
-        raise DataError(
-            f"{path}: is a store of scenes, and no image; say it as --data, or one of the files that it was made of"
-        )
-    return ZarrRaster(path, _likely(_dataset(group, str(path)), str(path), "image"), bands)
 
 
 def describe_image(path: str | Path) -> dict[str, Any]:
@@ -253,13 +240,13 @@ def _dimensions(array: xr.DataArray, path: str) -> tuple[xr.DataArray, tuple[Any
     return array, (y, x), bands, others
 
 
-def _array(group: Any, path: str, variable: str | None) -> xr.DataArray:
-    """The variable of this name, or the labels if `variable` is None."""
+def _array(group: Any, path: str, variable: str | None, kind: str) -> xr.DataArray:
+    """The variable of this name, or the likely one of its kind if `variable` is None."""
     dataset = _dataset(group, path)
     if variable is not None and variable not in dataset.data_vars:
         listed = ", ".join(map(str, dataset.data_vars)) or "none"
         raise DataError(f"{path}: no variable {variable!r}; there are: {listed}")
-    array: xr.DataArray = dataset[_likely(dataset, path, "labels") if variable is None else variable]
+    array: xr.DataArray = dataset[_likely(dataset, path, kind) if variable is None else variable]
     return array
 
 

@@ -16,8 +16,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from odc.geo.geobox import GeoBox
@@ -39,89 +38,84 @@ def shard_edge(bands: int, dtype: np.dtype[Any], chunk_size: int = CHUNK_SIZE, s
     return edge
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Creates the arrays of a store, all on one grid and with chunks and shards of one size."""
+def create_arrays(
+    group: Any,
+    geobox: GeoBox,
+    legend: Legend,
+    band_names: Sequence[str],
+    dtype: np.dtype[Any],
+    extras: Mapping[str, tuple[np.dtype[Any], float]],
+    chunk: int,
+    edge: int,
+) -> None:
+    """Create the arrays of a store: `image` (band, y, x), 0 where nothing is stored, and `labels` (y, x), nodata there.
 
-    group: Any
-    """The Zarr group of the store."""
-    geobox: GeoBox
-    """The whole grid."""
-    chunk: int
-    """Side of a chunk in pixels."""
-    edge: int
-    """Side of a shard in pixels."""
+    Args:
+        group: the Zarr group of the store.
+        geobox: the whole grid.
+        legend: of the labels, whose codes they have.
+        band_names: of the image.
+        dtype: of the image.
+        extras: dtype and nodata value of further maps (y, x), of values as stored, by name.
+        chunk: side of a chunk in pixels.
+        edge: side of a shard in pixels.
+    """
+    # In whole chunks, no larger than the grid needs.
+    shard = [min(edge, -(-side // chunk) * chunk) for side in geobox.shape]
+    on_grid: dict[str, Any] = grid_attributes(geobox)
+    if geobox.crs:
+        on_grid |= {"grid_mapping": "spatial_ref", "_CRS": {"wkt": geobox.crs.to_wkt()}}
 
-    def create_image(self, band_names: Sequence[str], dtype: np.dtype[Any]) -> None:
-        """Create the array `image` (band, y, x); 0 where nothing is stored."""
-        self._create("image", dtype, 0, {"long_name": list(band_names)}, bands=len(band_names))
-
-    def create_labels(self, legend: Legend) -> None:
-        """Create the array `labels` (y, x) of the legend's codes; its `nodata_code` where nothing is stored."""
-        more = {
-            "nodata": legend.nodata_code,
-            "flag_values": list(legend.codes),
-            "flag_meanings": " ".join(re.sub(r"\W+", "_", name).strip("_") for name in legend.names),
-            "flag_colors": " ".join(entry.colour for entry in legend.classes),
-        }
-        self._create("labels", legend.code_dtype, legend.nodata_code, more)
-
-    def create_extra(self, name: str, dtype: np.dtype[Any], nodata: float) -> None:
-        """Create the array of a further map (y, x), of values as stored."""
-        fill = dtype.type(nodata).item()
-        more = {"nodata": fill} if math.isfinite(fill) else {}  # JSON has finite numbers only; fill values have others
-        self._create(name, dtype, fill, more)
-
-    def create_coordinates(self) -> None:
-        """Create CF coordinates, with which `xr.open_zarr(path, decode_coords="all").rio.crs` works."""
-        height, width = self.geobox.shape
-        a = self.geobox.affine
-        if a.b == 0 and a.d == 0:  # a rotated grid has a GeoTransform but no one-dimensional coordinates
-            geographic = self.geobox.crs is not None and self.geobox.crs.geographic
-            names = {"x": ("longitude", "degrees_east"), "y": ("latitude", "degrees_north")} if geographic else {}
-            axes = {"x": a.c + a.a * (np.arange(width) + 0.5), "y": a.f + a.e * (np.arange(height) + 0.5)}
-            for name, values in axes.items():
-                standard, units = names.get(name, (f"projection_{name}_coordinate", "m"))
-                attributes: dict[str, Any] = {"axis": name.upper()}
-                if self.geobox.crs is not None and (geographic or self.geobox.crs.units == ("metre", "metre")):
-                    attributes |= {"standard_name": standard, "units": units}
-                array = self.group.create_array(
-                    name, shape=values.shape, dtype="float64", dimension_names=(name,), attributes=attributes
-                )
-                array[:] = values
-        if self.geobox.crs:
-            wkt = self.geobox.crs.to_wkt()
-            transform = " ".join(repr(value) for value in a.to_gdal())
-            reference = self.group.create_array(
-                "spatial_ref",
-                shape=(),
-                dtype="int64",
-                dimension_names=(),
-                attributes={"crs_wkt": wkt, "spatial_ref": wkt, "GeoTransform": transform},
-            )
-            reference[...] = 0
-
-    def _create(
-        self, name: str, dtype: np.dtype[Any], fill: float, attributes: Mapping[str, Any], bands: int | None = None
-    ) -> None:
-        """Create an array (y, x), or (band, y, x) if a number of bands is given."""
-        # In whole chunks, no larger than the grid needs.
-        shard = [min(self.edge, -(-side // self.chunk) * self.chunk) for side in self.geobox.shape]
-        front = () if bands is None else (bands,)
-        attributes = {**attributes, **grid_attributes(self.geobox)}
-        if self.geobox.crs:
-            attributes |= {"grid_mapping": "spatial_ref", "_CRS": {"wkt": self.geobox.crs.to_wkt()}}
-        self.group.create_array(
+    def create(name: str, dtype: np.dtype[Any], fill: float, attributes: Mapping[str, Any], *bands: int) -> None:
+        shuffle: Literal["noshuffle", "shuffle"] = "noshuffle" if dtype.itemsize == 1 else "shuffle"
+        group.create_array(
             name,
-            shape=(*front, *self.geobox.shape),
-            chunks=(*front, self.chunk, self.chunk),
-            shards=(*front, *shard),
+            shape=(*bands, *geobox.shape),
+            chunks=(*bands, chunk, chunk),
+            shards=(*bands, *shard),
             dtype=dtype,
-            compressors=(
-                BloscCodec(cname="lz4hc", clevel=5, shuffle="noshuffle" if dtype.itemsize == 1 else "shuffle"),
-                Crc32cCodec(),
-            ),
+            compressors=(BloscCodec(cname="lz4hc", clevel=5, shuffle=shuffle), Crc32cCodec()),
             fill_value=fill,
-            dimension_names=("band", "y", "x")[-2 - len(front) :],
-            attributes=attributes,
+            dimension_names=("band", "y", "x")[-2 - len(bands) :],
+            attributes={**attributes, **on_grid},
         )
+
+    create("image", dtype, 0, {"long_name": list(band_names)}, len(band_names))
+    classes = {
+        "nodata": legend.nodata_code,
+        "flag_values": list(legend.codes),
+        "flag_meanings": " ".join(re.sub(r"\W+", "_", name).strip("_") for name in legend.names),
+        "flag_colors": " ".join(entry.colour for entry in legend.classes),
+    }
+    create("labels", legend.code_dtype, legend.nodata_code, classes)
+    for name, (own, nodata) in extras.items():
+        fill = own.type(nodata).item()
+        # JSON has finite numbers only; fill values have others.
+        create(name, own, fill, {"nodata": fill} if math.isfinite(fill) else {})
+    _create_coordinates(group, geobox)
+
+
+def _create_coordinates(group: Any, geobox: GeoBox) -> None:
+    """Create CF coordinates, with which `xr.open_zarr(path, decode_coords="all").rio.crs` works."""
+    height, width = geobox.shape
+    a, crs = geobox.affine, geobox.crs
+    if geobox.axis_aligned:  # a rotated grid has a GeoTransform but no one-dimensional coordinates
+        geographic = crs is not None and crs.geographic
+        names = {"x": ("longitude", "degrees_east"), "y": ("latitude", "degrees_north")} if geographic else {}
+        axes = {"x": a.c + a.a * (np.arange(width) + 0.5), "y": a.f + a.e * (np.arange(height) + 0.5)}
+        for name, values in axes.items():
+            standard, units = names.get(name, (f"projection_{name}_coordinate", "m"))
+            attributes: dict[str, Any] = {"axis": name.upper()}
+            if crs is not None and (geographic or crs.units == ("metre", "metre")):
+                attributes |= {"standard_name": standard, "units": units}
+            array = group.create_array(
+                name, shape=values.shape, dtype="float64", dimension_names=(name,), attributes=attributes
+            )
+            array[:] = values
+    if crs:
+        wkt, transform = crs.to_wkt(), " ".join(repr(value) for value in a.to_gdal())
+        attributes = {"crs_wkt": wkt, "spatial_ref": wkt, "GeoTransform": transform}
+        reference = group.create_array(
+            "spatial_ref", shape=(), dtype="int64", dimension_names=(), attributes=attributes
+        )
+        reference[...] = 0

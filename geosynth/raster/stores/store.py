@@ -33,7 +33,7 @@ from geosynth.raster.chunks import ChunkReader, verify_chunks
 from geosynth.raster.mark import describe_mark, mark_of
 from geosynth.raster.quantities import quantity_attributes
 from geosynth.raster.read import Array
-from geosynth.raster.stores.layout import CHUNK_SIZE, SHARD_SIZE, Layout, shard_edge
+from geosynth.raster.stores.layout import CHUNK_SIZE, SHARD_SIZE, create_arrays, shard_edge
 from geosynth.raster.stores.source import FOLDS_AND_ALL, PatchSource, Scene
 from geosynth.raster.zarr_group import is_of_scenes, is_zarr, missing_package
 
@@ -169,13 +169,9 @@ class Store(PatchSource):
             **({"synthetic": dict(synthetic)} if synthetic else {}),
         }
         group.attrs.update({**mark, **_record(values)})
-        layout = Layout(group, geobox, chunk_size, shard_edge(len(band_names), dtype, chunk_size, shard_size))
-        layout.create_image(band_names, dtype)
+        edge = shard_edge(len(band_names), dtype, chunk_size, shard_size)
+        create_arrays(group, geobox, legend, band_names, dtype, extras or {}, chunk_size, edge)
         group["image"].attrs.update(quantity_attributes(quantities) | mark)
-        layout.create_labels(legend)
-        for name, (extra_dtype, extra_nodata) in (extras or {}).items():
-            layout.create_extra(name, extra_dtype, extra_nodata)
-        layout.create_coordinates()
         return cls(path, mode="r+")
 
     @property

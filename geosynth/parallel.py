@@ -182,13 +182,14 @@ def _in_flight(
         top_up()  # with keys that the caller's work has made available; also checks that the cluster still exists
 
 
-def ahead(function: Callable[[Key], Result], items: Iterable[Key], threads: int) -> Iterator[Result]:
+def ahead(function: Callable[[Key], Result], items: Iterable[Key], threads: int | None = None) -> Iterator[Result]:
     """The function's results in the order of the items; meanwhile other threads make the next ones.
 
     The caller's thread makes the first, for which it would have to wait anyway: to open a raster, another thread would
     first have to load PROJ's database (15 ms).
     """
     remaining, waiting = iter(items), deque[Future[Result]]()
+    threads = threads or min(32, (os.cpu_count() or 1) + 4)  # as the pool itself chooses
     with ThreadPoolExecutor(threads, "geosynth-ahead") as pool:
         try:
             for first in islice(remaining, 1):

@@ -17,7 +17,6 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from zarr.storage import LocalStore
 
 from geosynth.errors import RasterError, one_line
 from geosynth.grid import Window
+from geosynth.parallel import ahead
 from geosynth.progress import Progress, silent
 
 _ABSENT = 2**64 - 1  # offset and length of a chunk that is not in a shard (Zarr v3, sharding_indexed)
@@ -143,10 +143,9 @@ def verify_chunks(
         return None
 
     damaged = []
-    with ThreadPoolExecutor() as pool:
-        for done, found in enumerate(pool.map(fault, windows), start=1):
-            damaged += [found] if found else []
-            progress(done, len(windows))
+    for done, found in enumerate(ahead(fault, windows), start=1):
+        damaged += [found] if found else []
+        progress(done, len(windows))
     has_checksums = all(reader.has_checksums for reader in readers.values())
     return {"blocks": len(windows), "checksums": "of each chunk" if has_checksums else "none", "damaged": damaged}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from geosynth.grid.leakage import Leak, Places, find_leaks
 from geosynth.grid.split import FOLDS
 from geosynth.grid.vector import read_table, to_coordinates, to_pixels
 from geosynth.grid.vector_files import VECTOR_SUFFIXES
+from geosynth.parallel import ahead
 from geosynth.raster.images import open_image
 from geosynth.raster.names import files_named
 from geosynth.raster.stores.open import open_sources
@@ -101,8 +101,7 @@ def footprints_of_files(folds: Mapping[str, str | Path | Sequence[str | Path]]) 
         files = [Path(file) for entry in listed for file in files_named(entry, deep=True)]
         tables = [_polygons_of(file) for file in files if is_table(file)]
         rasters = [file for file in files if not is_table(file)]
-        with ThreadPoolExecutor() as pool:
-            of_fold = list(pool.map(_grid, rasters))
+        of_fold = list(ahead(_grid, rasters))
         by_crs: dict[str | None, dict[str, Any]] = {}
         for file, grid in zip(rasters, of_fold, strict=True):
             extent = to_coordinates(shapely.box(0, 0, grid.width, grid.height), grid)

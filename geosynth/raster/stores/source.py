@@ -8,7 +8,6 @@ import json
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +26,7 @@ from geosynth.grid.alignment import describe_grid
 from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
 from geosynth.legend import ClassIndices, Legend
+from geosynth.parallel import ahead
 from geosynth.progress import Progress, silent
 from geosynth.raster.class_table import ClassTable
 from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Raster, check_inside
@@ -282,10 +282,9 @@ class PatchSource(ABC):
             return total
 
         counts = np.zeros((len(windows), len(FOLDS_AND_ALL), num_classes), dtype=np.int64)
-        with ThreadPoolExecutor() as pool:
-            for index, found in enumerate(pool.map(count, windows)):
-                counts[index] = found
-                progress(index + 1, len(windows))
+        for index, found in enumerate(ahead(count, windows)):
+            counts[index] = found
+            progress(index + 1, len(windows))
         return counts
 
 

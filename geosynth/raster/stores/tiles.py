@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import overload
@@ -17,6 +16,7 @@ from geosynth.grid import TilePlan, Window, WindowIndex, crop
 from geosynth.grid.crs import same_crs
 from geosynth.grid.groups import alike_groups, touching_groups
 from geosynth.grid.window import Edge
+from geosynth.parallel import ahead
 from geosynth.progress import Progress, silent
 from geosynth.raster.reprojection import cover
 from geosynth.raster.stores.open import open_sources, open_store
@@ -155,8 +155,7 @@ class TileView(Sequence[Window]):
         if scene.is_complete or self.max_nodata == 1 or not len(windows):
             return windows
         strips = np.split(windows, np.flatnonzero(np.diff(windows[:, 0])) + 1)
-        with ThreadPoolExecutor() as pool:
-            shares = np.concatenate(list(pool.map(self._nodata_shares, strips)))
+        shares = np.concatenate(list(ahead(self._nodata_shares, strips)))
         return windows[shares <= self.max_nodata]
 
     def _nodata_shares(self, strip: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:

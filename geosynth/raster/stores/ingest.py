@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,6 @@ from geosynth.progress import Progress, silent
 from geosynth.raster.bands import BANDS_APART
 from geosynth.raster.label_legend import (
     FROM_RASTER,
-    Verdict,
     choose_legend,
     compare_colours,
     legend_of_files,
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _LOG = logging.getLogger(__name__)
-Surveys = Sequence[Sequence[Mapping[str, Any]]]
+Surveys = list[list[Mapping[str, Any]]]
 """What `_survey_pair` found, by source and pair."""
 
 _REFUSALS = (DataError, GridError, LegendError)  # after these, the same work cannot continue
@@ -161,8 +159,14 @@ def ingest(
             if before := len(work.done()):
                 _LOG.warning("%s: going on; %d of %d parts are done already", work.out, before, total)
             surveys = _survey_pairs(work, sources, client, lambda done, _: progress(done, total))
-            warn_of_colours(_verdicts(sources, surveys), is_default=legend is None and label_legend is None)
-            kept, folds = _without_hidden(sources, folds, surveys)
+            label_files = [pair.labels for source in sources for pair in source.pairs]
+            verdicts = [survey["colours"] for of_source in surveys for survey in of_source]
+            is_default = legend is None and label_legend is None
+            warn_of_colours(zip(label_files, verdicts, strict=True), is_default=is_default)
+            parted = [_without_hidden(*pair) for pair in zip(sources, surveys, strict=True)]
+            kept = [source for source, _ in parted]
+            if folds:
+                folds = [[own[n] for n in seen] for own, (_, seen) in zip(folds, parted, strict=True)]
             splits = rule.apply(kept, folds=folds)
             split = [source.with_split(split) for source, split in zip(kept, splits, strict=True)]
             copy_sources(work, split, client=client, progress=lambda done, _: progress(num_pairs + done, total))
@@ -251,53 +255,39 @@ def _survey_pairs(
         client: of a Dask cluster; None for threads.
         progress: called with the number of surveyed pairs and of all pairs.
     """
-    places = [[(number, place) for place in range(len(source.pairs))] for number, source in enumerate(sources)]
-    parts = {_part(*pair): pair for of_source in places for pair in of_source}
+    pairs = [(number, place) for number, source in enumerate(sources) for place in range(len(source.pairs))]
+    parts = {f"pair-{number}-{place}": (number, place) for number, place in pairs}
     work.do_parts(_survey_pair, sources, parts, client=client, progress=progress)
     records = work.records()
-    return [[records[_part(*pair)] for pair in of_source] for of_source in places]
+    found: Surveys = [[] for _ in sources]
+    for part, (number, _) in parts.items():
+        found[number].append(records[part])
+    return found
 
 
-def _verdicts(sources: Sequence[InPlace], surveys: Surveys) -> Iterator[tuple[LabelRaster, Verdict]]:
-    """What the colours of each label file say, see `compare_colours`."""
-    for source, of_source in zip(sources, surveys, strict=True):
-        yield from ((pair.labels, survey["colours"]) for pair, survey in zip(source.pairs, of_source, strict=True))
+def _without_hidden(source: InPlace, surveys: Sequence[Mapping[str, Any]]) -> tuple[InPlace, list[int]]:
+    """A source with what was found of its scenes, without those wholly under later ones; and the positions of others.
 
-
-def _without_hidden(
-    sources: Sequence[InPlace], folds: Folds | None, surveys: Surveys
-) -> tuple[list[InPlace], Folds | None]:
-    """The surveyed sources, and the folds of their scenes, without scenes that are entirely hidden by later ones."""
-    seen = [[n for n, one in enumerate(of_source) if not one["hidden"] or one["is_seen"]] for of_source in surveys]
-    for source, numbers, of_source in zip(sources, seen, surveys, strict=True):
-        pixels = sum(one["hidden"] for one in of_source)
-        gone = [scene.name for n, scene in enumerate(source.scenes) if n not in numbers]
-        if pixels:
-            wholly = f"; left out, as wholly under them: {counted(len(gone), 'scene')}, as {gone[0]}" if gone else ""
-            dates = "--per year, month or day: a store for each date"
-            remedy = f" ({BANDS_APART if len(source.band_names) == 1 else dates})" if gone else ""
-            _LOG.warning("%s: later scenes hide %d px of earlier ones%s%s", source.path, pixels, wholly, remedy)
-    kept = [
-        _surveyed(source.of(numbers), [of_source[n] for n in numbers])
-        for source, numbers, of_source in zip(sources, seen, surveys, strict=True)
-    ]
-    chosen = folds and [[of_one[n] for n in numbers] for of_one, numbers in zip(folds, seen, strict=True)]
-    return kept, chosen
-
-
-def _surveyed(source: InPlace, surveys: Sequence[Mapping[str, Any]]) -> InPlace:
-    """A source with what surveys have found of its scenes."""
-    found = [{name: survey[name] for name in ("class_pixels", "image_sha256", "labels_sha256")} for survey in surveys]
-    surveyed = copy.copy(source)
-    surveyed.scenes = tuple(
-        replace(scene, **{**one, "class_pixels": tuple(one["class_pixels"])})
-        for scene, one in zip(source.scenes, found, strict=True)
+    A warning counts the hidden pixels.
+    """
+    seen = [n for n, one in enumerate(surveys) if not one["hidden"] or one["is_seen"]]
+    gone = [scene.name for n, scene in enumerate(source.scenes) if n not in seen]
+    if pixels := sum(one["hidden"] for one in surveys):
+        wholly = f"; left out, as wholly under them: {counted(len(gone), 'scene')}, as {gone[0]}" if gone else ""
+        dates = "--per year, month or day: a store for each date"
+        remedy = f" ({BANDS_APART if len(source.band_names) == 1 else dates})" if gone else ""
+        _LOG.warning("%s: later scenes hide %d px of earlier ones%s%s", source.path, pixels, wholly, remedy)
+    kept = source.of(seen)
+    kept.scenes = tuple(
+        replace(
+            scene,
+            class_pixels=tuple(surveys[n]["class_pixels"]),
+            image_sha256=surveys[n]["image_sha256"],
+            labels_sha256=surveys[n]["labels_sha256"],
+        )
+        for n, scene in zip(seen, kept.scenes, strict=True)
     )
-    return surveyed
-
-
-def _part(number: int, place: int) -> str:
-    return f"pair-{number}-{place}"
+    return kept, seen
 
 
 def _survey_pair(sources: Sequence[InPlace], pair: tuple[int, int]) -> dict[str, Any]:

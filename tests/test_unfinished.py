@@ -9,7 +9,6 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -142,17 +141,20 @@ def test_parts_are_done_once_over_all_runs(tmp_path: Path) -> None:
             raise OutputError(f"no {number}")
         return number**2
 
-    def numbers(most: int) -> list[int]:
-        with work.open(JOB), closing(work.do_parts(square, most, keys, threads=1)) as finished:
-            return list(finished)
+    def finish(most: int) -> list[tuple[int, int]]:
+        told: list[tuple[int, int]] = []
+        with work.open(JOB):
+            work.do_parts(square, most, keys, threads=1, progress=lambda *numbers: told.append(numbers))
+        return told
 
     with pytest.raises(OutputError, match="no"):
-        numbers(2)
+        finish(2)
     before = {keys[part] for part in work.done()}
     assert before
     assert before <= {0, 1, 2}
     called.clear()
-    assert sorted(numbers(5)) == sorted(called) == sorted(set(range(6)) - before)
+    assert finish(5) == [(done, 6) for done in range(len(before), 7)]
+    assert sorted(called) == sorted(set(range(6)) - before)
 
 
 def test_a_full_disk_is_one_line_and_counts_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ def ingest(
         try:
             if before := len(work.done()):
                 _LOG.warning("%s: going on; %d of %d parts are done already", work.out, before, total)
-            surveys = _survey_pairs(work, sources, client, lambda done, _: progress(done, total))
+            surveys = _survey_pairs(work, sources, client, lambda done, _: progress(max(done, before), total))
             label_files = [pair.labels for source in sources for pair in source.pairs]
             verdicts = [survey["colours"] for of_source in surveys for survey in of_source]
             is_default = legend is None and label_legend is None

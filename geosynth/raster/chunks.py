@@ -196,7 +196,6 @@ class _Layout:
         self._separator = values["chunk_key_encoding"]["configuration"]["separator"]
         self._decompress: Callable[[Any], Any] | None = None
         self.has_checksums = bool(codecs) and codecs[-1]["name"] == "crc32c"
-        """Shape of the chunks."""
         codecs = codecs[:-1] if self.has_checksums else codecs
         if codecs:
             self._decompress = self._from_blosc if codecs[0]["name"] == "blosc" else Zstd().decode

@@ -20,8 +20,8 @@ from geosynth.config import GenerateSettings, GeneratorSettings, TrainSettings
 from geosynth.grid import Window
 from geosynth.loop import made_ahead
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.looks import STYLE_CELL
 from geosynth.models.replay import Replay
+from geosynth.models.surroundings import Surroundings
 from geosynth.models.trials import kernel_trials
 from geosynth.mosaic.painter import CELL, Cell, Painter
 from geosynth.training.draws import TrainBatch
@@ -211,11 +211,10 @@ def paint_cells(bench: Bench, name: str, model: GeneratorModel, precision: str) 
     """Of one model."""
     painter = Painter(model, GenerateSettings(precision=precision), 3000)
     size = CELL + 2 * painter.margin
-    regions = len(painter.network.style_regions)
-    ways = np.zeros((regions, 2, size // STYLE_CELL, size // STYLE_CELL), np.int8)
+    around = Surroundings.of(label_raster(size + 2 * painter.network.look_side), painter.network)
     labels = np.ascontiguousarray(label_raster(size))
     windows = [Window(CELL * 7, CELL * (11 + index), CELL, CELL) for index in range(bench.sizes.cells)]
-    some = [Cell(window, window, labels, ways) for window in windows]
+    some = [Cell(window, window, labels, around) for window in windows]
     most = len(some)
     with painter.computing():
         for count in sorted({most, 1}, reverse=True):

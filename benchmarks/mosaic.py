@@ -45,7 +45,7 @@ from geosynth.config import GenerateSettings
 from geosynth.grid import Window, absolute_origin
 from geosynth.models.device import side_by_side
 from geosynth.models.looks import STYLE_CELL
-from geosynth.models.regions import ways_to_middles
+from geosynth.models.surroundings import Surroundings
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.image import painter_for
 from geosynth.mosaic.painter import CELL, Cell, Painter
@@ -154,9 +154,9 @@ def network_inputs(
     extent = Window(0, 0, *source.geobox.shape)
     inputs = []
     for cell in painter.labelled_cells(read_around(painter, source, extent, origin)):
-        classes, ways = (torch.from_numpy(values).unsqueeze(0) for values in (cell.labels, cell.ways))
+        classes, *around = (torch.from_numpy(values).unsqueeze(0) for values in (cell.labels, *cell.around))
         seen = cell.window.buffer(painter.margin)
-        inputs.append(Inputs(classes, *painter.inputs(seen.row, seen.column, seen.height, seen.width, ways)))
+        inputs.append(Inputs(classes, *painter.inputs(seen.row, seen.column, seen.height, seen.width, *around)))
     return painter, inputs, extent.height * extent.width
 
 
@@ -197,10 +197,10 @@ def paint_at_once(painter: Painter, source: LabelRaster, extent: Window, origin:
     inside = cell.intersection(extent)
     assert inside is not None
     seen = cell.buffer(painter.margin)
-    context = seen.buffer(painter.network.region_side)
+    context = seen.buffer(painter.network.look_side)
     indices, _ = source.read(context)
-    ways = ways_to_middles(indices, painter.network.style_regions)
-    labelled = Cell(cell.shift(*origin), inside.shift(*origin), indices[seen.slices_in(context)], ways)
+    around = Surroundings.of(indices, painter.network)
+    labelled = Cell(cell.shift(*origin), inside.shift(*origin), indices[seen.slices_in(context)], around)
     return painter.run([labelled])[0][:, *inside.slices_in(cell)].numpy()
 
 

@@ -269,12 +269,15 @@ def _look(name: str, settings: GeneratorSettings, tensors: dict[str, Tensor], pa
     """
     classes, size = settings.num_classes, style_size(settings.num_bands)
     stored = {part.name: tensors.pop(f"{_LOOK}{name}.{part.name}", None) for part in fields(Look)}
+    of_edges = ("around", "edge_effect")
+    optional = ("asked", *(of_edges if all(stored[part] is None for part in of_edges) else ()))
     for part, values in stored.items():
-        if values is None and part != "asked":
+        if values is None and part not in optional:
             raise CheckpointError(f"{path}: look {name!r} is not whole: {_LOOK}{name}.{part} is missing")
     look = Look(**{part: values.float() for part, values in stored.items() if values is not None})
     of_tiles = (max(1, len(look.departures)), classes, OBJECTS, size)
     wanted = {"mean": (classes, size), "departures": of_tiles, "shares": (classes,), "asked": (classes, size)}
+    wanted |= {"around": of_tiles[:3], "edge_effect": (classes, 2, size)}
     if any(values.shape != wanted[part] for part, values in look.tensors().items()):
         raise CheckpointError(f"{path}: look {name!r} is not one of {classes} classes and {settings.num_bands} bands")
     return look

@@ -112,7 +112,7 @@ def _network(path: Path) -> Described:
     settings, looks = model.card.settings, list(model.looks)
     own = {
         "halo": settings.halo,
-        **({"labels beyond the halo": side} if (side := settings.region_side) else {}),
+        **({"labels beyond the halo": side} if (side := settings.look_side) else {}),
         "stride": settings.stride,
         "mosaic": settings.mosaic,
         **({"looks": looks, "default look": looks[0]} if looks else {}),

@@ -91,6 +91,8 @@ def told_model(tmp_path_factory: pytest.TempPathFactory) -> GeneratorModel:
         0.1 * torch.randn(6, size, generator=rng) - 0.3,
         0.2 * torch.randn(5, 6, OBJECTS, size, generator=rng),
         torch.full((6,), 1 / 6),
+        around=torch.rand(5, 6, OBJECTS, generator=rng),
+        edge_effect=0.3 * torch.randn(6, 2, size, generator=rng) * torch.tensor([0.0] * 4 + [1.0] * 6 + [0.0] * 2),
     )
     looks = {"dim": dim, "bright": replace(dim, mean=dim.mean + 0.6)}
     return load_generator(write_random_model(settings, tmp_path_factory.mktemp("model") / "told.safetensors", looks))

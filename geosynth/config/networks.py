@@ -40,6 +40,7 @@ def stride_of(depth: Depth) -> int:
 
 
 REGION_SIDE = 96  # pixels; a wider connected region has several looks; a multiple of the side of a style's cell
+EDGE_SIDE = 32  # pixels around a style's cell, in which labels decide whether it is at an edge; likewise
 _NAMES = ("head_0", "G_middle_0", "G_middle_1", "up_0", "up_1", "up_2", "up_3", "up_4")
 
 
@@ -141,9 +142,9 @@ class GeneratorSettings(Settings):
         return "blend" if self.start == "linear" else "exact"
 
     @property
-    def region_side(self) -> int:
+    def look_side(self) -> int:
         """Pixels around the network's window within which labels still affect its looks."""
-        return REGION_SIDE if self.style_regions else 0
+        return 0 if not self.style_lengths else REGION_SIDE if self.style_regions else EDGE_SIDE
 
     @property
     def stride(self) -> int:
@@ -181,7 +182,7 @@ class GeneratorSettings(Settings):
     def halo(self) -> int:
         """Pixels beyond a window (on the `stride` lattice) that the network reads to paint it.
 
-        Fine levels need far fewer, see `margins`. Looks of regions depend on another `region_side` pixels.
+        Fine levels need far fewer, see `margins`. Looks depend on another `look_side` pixels.
         """
         return self.margins[self.stride]
 

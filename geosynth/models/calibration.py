@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geosynth.models.device import full_float32
+from geosynth.models.edge_effect import shares_around
 from geosynth.models.field import position_noise, style_field
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.look_field import look_field
@@ -65,7 +66,8 @@ def _missed(look: Look, generator: SpadeGenerator, tiles: Sequence[Tensor]) -> T
             continue
         labels = tile[None, :height, :width].to(device)
         place = (0, number * _APART, height, width)
-        styles = look_field(settings, look, 0, *place, _PLACE)
+        shares = torch.from_numpy(shares_around(labels[0].cpu().numpy(), settings.num_classes)).to(device)
+        styles = look_field(settings, look, 0, *place, _PLACE, shares=shares.unsqueeze(0))
         latent = style_field(settings, 0, *place, _PLACE, str(device)) if settings.latent_size else None
         with full_float32(), torch.inference_mode():
             painted = generator(labels, latent, position_noise(settings, 0, *place, str(device)), 0, styles)

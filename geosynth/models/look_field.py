@@ -10,6 +10,7 @@ from torch import Tensor
 
 from geosynth.config import GeneratorSettings
 from geosynth.models.device import has_kernels
+from geosynth.models.edge_effect import edge_change, without_edges
 from geosynth.models.hashing import GOLDEN, Position, as_column, hash_bits, hash_key, middles_of_cells
 from geosynth.models.looks import REACH, STYLE_CELL, Look
 from geosynth.models.regions import BORDER, in_one_look
@@ -30,6 +31,7 @@ def look_field(
     width: int,
     style_length: int,
     ways: Tensor | None = None,
+    shares: Tensor | None = None,
 ) -> Tensor:
     """The style of each class in windows, (B, num_classes, style_size, height / 8, width / 8), drawn from a look.
 
@@ -45,7 +47,17 @@ def look_field(
 
     Arguments as for `position_noise`, and `ways`, (B, regions, 2, height / 8, width / 8), from `ways_to_middles` for
     the settings' `style_regions`, so that each region has one style; without them, each cell has its own.
+
+    `shares`, (B, num_classes, height / 8, width / 8), from `edge_effect.shares_around`, are those of the labels that
+    are painted. With them, a style is changed from what it was at the share around the observed object to what it would
+    be at the share here (within those that were observed).
     """
+    if shares is not None and look.around is not None and look.edge_effect is not None:
+        even, usual = without_edges(look)
+        drawn = look_field(settings, even, seed, row, column, height, width, style_length, ways)
+        least, most = (limit(look.around, (0, 2)).view(-1, 1, 1) for limit in (torch.amin, torch.amax))
+        here = edge_change(shares.clamp(least, most).unsqueeze(2), *look.edge_effect[..., None, None].unbind(1))
+        return drawn + (here - usual[..., None, None])
     if settings.style_regions and ways is not None:
         border = BORDER * STYLE_CELL
         place, size = (row - border, column - border), (height + 2 * border, width + 2 * border)

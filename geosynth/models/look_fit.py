@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from geosynth.models.edge_effect import fitted_edge_effect, of_edges, shares_around, without_edges
 from geosynth.models.looks import OBJECTS, Look, local_statistics, num_bands_of, without_holes
 from geosynth.models.missing_bands import of_all_bands, seen_numbers, with_unseen
 from geosynth.models.style_prior import FEW_PIXELS, posterior_mean
@@ -30,18 +32,23 @@ class TileStyles(NamedTuple):
     """Number of pixels of the class, (tiles, num_classes)."""
     objects: Tensor
     """Styles of cells with the class, evenly spread over its pixels, (tiles, num_classes, OBJECTS, style_size)."""
+    around: Tensor
+    """Share of the class around each of these cells, (tiles, num_classes, OBJECTS)."""
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor, num_classes: int, lengths: Sequence[int]) -> Self:
         """Measure tiles; arguments as for `local_statistics`, but that images may have NaN where there is no data."""
-        styles, pixels = local_statistics(*without_holes(images, labels, num_classes), num_classes, lengths)
+        images, labels = without_holes(images, labels, num_classes)
+        styles, pixels = local_statistics(images, labels, num_classes, lengths)
+        shares = np.stack([shares_around(tile.numpy(), num_classes) for tile in labels])
         styles, pixels = styles.double().flatten(3), pixels.double().flatten(2)
         total = pixels.sum(2)
         means = (styles * pixels.unsqueeze(2)).sum(3) / total.clamp(min=1).unsqueeze(2)
         parts = (torch.arange(OBJECTS, dtype=torch.float64) + 0.5) / OBJECTS
         cells = torch.searchsorted(pixels.cumsum(2), total.unsqueeze(2) * parts).clamp(max=pixels.shape[2] - 1)
         index = cells.unsqueeze(2).expand(-1, -1, styles.shape[2], -1)
-        return cls(means, total, styles.gather(3, index).transpose(2, 3))
+        around = torch.from_numpy(shares).double().flatten(2).gather(2, cells)
+        return cls(means, total, styles.gather(3, index).transpose(2, 3), around)
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
@@ -51,15 +58,15 @@ class TileStyles(NamedTuple):
     def of_all_bands(self, bands: Sequence[int], known: Look) -> Self:
         """See `missing_bands.of_all_bands`."""
         means, objects = (of_all_bands(styles, bands, known) for styles in (self.means, self.objects))
-        return type(self)(means, self.pixels, objects)
+        return self._replace(means=means, objects=objects)
 
     def evenly(self, most: int) -> Self:
         """At most `most` of the tiles, evenly spread."""
         step = -(-len(self.means) // most)
         return type(self)(*(values[::step] for values in self))
 
-    def completed(self) -> Tensor:
-        """`objects`, redistributed so that pixels count equally: for each class, a tile by the number of its pixels.
+    def completed(self) -> tuple[Tensor, Tensor]:
+        """`objects` and `around`, redistributed so that pixels count equally: for each class, a tile by its pixels.
 
         A tile with half of all water lends it to half of the tiles. Tiles get styles from the tiles that are most alike
         in the classes that both have (a linear assignment), as light is common to classes.
@@ -70,23 +77,30 @@ class TileStyles(NamedTuple):
         apart = ((self.means.unsqueeze(1) - self.means) / scale).square() * both
         unlike = apart.sum((2, 3)) / both.sum((2, 3)).clamp(min=1)
         unlike = torch.where(both.any(3).any(2), unlike, _NOTHING_COMMON)
-        full = self.objects.clone()
+        full, around = self.objects.clone(), self.around.clone()
         parts = (torch.arange(len(holds), dtype=torch.float64) + 0.5) / len(holds)
         for index, pixels in enumerate(self.pixels.T):
             lenders = torch.searchsorted(pixels.cumsum(0), pixels.sum() * parts).clamp(max=len(holds) - 1)
             borrowers, chosen = linear_sum_assignment(unlike[:, lenders].numpy())
             full[borrowers, index] = self.objects[lenders[chosen], index]
-        return full
+            around[borrowers, index] = self.around[lenders[chosen], index]
+        return full, around
 
 
-def fit_look(tiles: TileStyles, known: Look | None = None, bands: Sequence[int] | None = None) -> Look:
-    """The look of labelled tiles.
+def fit_look(
+    tiles: TileStyles,
+    known: Look | None = None,
+    bands: Sequence[int] | None = None,
+    regions: Sequence[int] = (),
+) -> Look:
+    """The look of labelled tiles; with a known look, the edge effect is that one's.
 
     Args:
         tiles: any number of tiles.
         known: look that defines what is plausible for classes of which the tiles have little or nothing; None to use
             everything as measured.
         bands: positions of the tiles' bands, if they lack some of the known look's.
+        regions: classes whose regions have one style each, and so no edge effect.
     """
     if known is not None and bands is not None:
         tiles = tiles.of_all_bands(bands, known)
@@ -94,34 +108,47 @@ def fit_look(tiles: TileStyles, known: Look | None = None, bands: Sequence[int] 
     mean = (tiles.means * tiles.pixels.unsqueeze(2)).sum(0) / pixels.clamp(min=1).unsqueeze(1)
     count = (tiles.pixels / _PIXELS_A_TILE).clamp(max=1).sum(0)
     tiles = tiles.evenly(_MAX_TILES)
-    departures = _usual(tiles.completed() - mean.unsqueeze(1))
+    objects, around = tiles.completed()
+    effect = fitted_edge_effect(objects, around, regions) if known is None else known.edge_effect
+    explained = torch.zeros_like(objects) if effect is None else of_edges(around, effect.double())
+    departures = _usual(objects - explained)
     if known is not None:
         present = pixels >= FEW_PIXELS
         num_bands = num_bands_of(mean.shape[1])
         seen = seen_numbers(bands or range(num_bands), num_bands)
         mean = posterior_mean(mean, pixels, seen, known)
-        departures = with_unseen(departures, seen, known)
+        even, _ = without_edges(known)
+        departures = with_unseen(departures, seen, even)
         # Absent classes have only their mean: the known look's tones, drawn beside a guess, made water red. Variation
         # within a tile is limited to what was measured, the more the more tiles there are: even woods had odd flecks.
-        within = known.departures.double() - known.of_tiles
+        within = even.departures.double() - even.of_tiles
         measured = departures - departures.mean(2, keepdim=True)
         ratio = (_deviation(measured) / _deviation(within).clamp(min=1e-6)).clamp(max=1)
         sure = (count / (count + 1) * present).view(-1, 1, 1)
-        others = known.of_tiles * present.view(-1, 1, 1) + within * (1 + sure * (ratio.squeeze(0) - 1))
+        others = even.of_tiles * present.view(-1, 1, 1) + within * (1 + sure * (ratio.squeeze(0) - 1))
         rank = torch.arange(len(others))
         own = rank.unsqueeze(1) < (count / (count + _KNOWN_TILES) * present * len(others)).round()
         departures = torch.where(own[..., None, None], departures[rank % len(departures)], others)
+        if known.around is not None and effect is not None:
+            around = torch.where(own.unsqueeze(2), around[rank % len(around)], known.around.double())
+            # The mean was measured at the shares of the tiles, and is to be that at the shares of the mixture.
+            mixed = of_edges(around, effect.double())
+            mean = mean + present.unsqueeze(1) * (mixed.mean((0, 2)) - explained.mean((0, 2)))
+            explained = mixed
     shares = pixels / pixels.sum().clamp(min=1)
-    return Look(mean.float(), departures.float(), shares.float())
+    if effect is None:
+        return Look(mean.float(), departures.float(), shares.float())
+    departures = departures + (explained - explained.mean((0, 2), keepdim=True))
+    return Look(mean.float(), departures.float(), shares.float(), around=around.float(), edge_effect=effect.float())
 
 
-def _usual(departures: Tensor) -> Tensor:
+def _usual(styles: Tensor) -> Tensor:
     """Departures for drawing, (tiles, num_classes, OBJECTS, style_size) like the argument.
 
     Spreads and details far above the mean are reduced; the others are raised until the mean square is as before.
     """
-    bands = num_bands_of(departures.shape[-1])
-    departures = departures - departures.mean((0, 2), keepdim=True)
+    bands = num_bands_of(styles.shape[-1])
+    departures = styles - styles.mean((0, 2), keepdim=True)
     deviation = _deviation(departures)
     departures = departures.clamp(-_USUAL * deviation, _USUAL * deviation)
     logarithms, most = departures[..., bands:-2], _LIVELY * deviation[..., bands:-2]

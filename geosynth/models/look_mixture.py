@@ -74,7 +74,7 @@ def fit_look_unlabelled(cells: Tensor, known: Look, bands: Sequence[int] | None 
     guess = posterior_mean(full, pixels, seen, known)
     full = guess.index_copy(1, torch.tensor(seen), full[:, seen])
     departures = known.departures + (_OF_AN_IMAGE - 1) * known.of_tiles
-    return Look(full.float(), departures, shares.float())
+    return Look(full.float(), departures, shares.float(), around=known.around, edge_effect=known.edge_effect)
 
 
 class _Mixture:

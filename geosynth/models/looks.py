@@ -133,12 +133,17 @@ class Look:
         shares: (num_classes,) share of each class in the pixels in which the look was measured.
         asked: (num_classes, style_size), the means that a generator is asked for so that it paints `mean`, see
             `calibration`; None for `mean` itself.
+        around: (tiles, num_classes, OBJECTS), the share of its class around each object (`edge_effect.shares_around`).
+        edge_effect: (num_classes, 2, style_size), how a style changes with that share (`edge_effect.edge_change`).
+            Both are None in looks of older versions, where styles do not depend on the labels around.
     """
 
     mean: Tensor
     departures: Tensor
     shares: Tensor
     asked: Tensor | None = None
+    around: Tensor | None = None
+    edge_effect: Tensor | None = None
 
     @property
     def of_tiles(self) -> Tensor:
@@ -150,7 +155,7 @@ class Look:
         return Look(**{name: values.to(device) for name, values in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its tensors by the names of the attributes; without `asked` if there is none."""
+        """Its tensors by the names of the attributes; without those that are None."""
         parts = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: values for name, values in parts if values is not None}
 

@@ -33,16 +33,14 @@ def ways_to_middles(labels: npt.NDArray[Any], classes: Sequence[int]) -> npt.NDA
     If several regions of a class are in one cell, it is the one whose middle comes last, row by row.
 
     Args:
-        labels: (H + 2 * REGION_SIDE, W + 2 * REGION_SIDE) class indices of the window and around it, (H, W) if there
-            are no such classes; H and W multiples of `STYLE_CELL`, as are the absolute positions where windows begin.
-        classes: whose regions have one look each.
+        labels: (H + 2 * REGION_SIDE, W + 2 * REGION_SIDE) class indices of the window and around it; H and W multiples
+            of `STYLE_CELL`, as are the absolute positions where windows begin.
+        classes: whose regions have one look each, at least one.
 
     Returns:
         (len(classes), 2, H / 8, W / 8): distance in cells, down and across; 0 in cells without a region.
     """
     down, across = (side // STYLE_CELL for side in labels.shape)
-    if not classes:
-        return np.empty((0, 2, down, across), np.int8)
     own = np.arange(down * across)
     ways = []
     for number in classes:

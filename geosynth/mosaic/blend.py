@@ -100,7 +100,7 @@ class BlendPainter(Painter):
         if cell.part == cell.window:
             return self.run([cell])[0]
         place = np.array([cell.window.row, cell.window.column])
-        key = hashlib.blake2b(place.tobytes() + cell.labels.tobytes() + cell.ways.tobytes()).digest()
+        key = hashlib.blake2b(place.tobytes() + cell.labels.tobytes() + cell.around.tobytes()).digest()
         with self._lock:
             values = self._kept.pop(key, None)
         if values is None:

@@ -66,5 +66,5 @@ def needed_bytes(painter: Painter, block_size: int, writing: int = _WRITING_BYTE
     if blend:
         blocks += block_size**2 * len(bands.names) * 4 + KEPT_BYTES
     label_bytes = _LABEL_BYTES + (_REGION_BYTES if network.style_regions else 0)
-    labels = (block_size + 2 * (painter.margin + network.region_side)) ** 2 * label_bytes * painter.helpers
+    labels = (block_size + 2 * (painter.margin + network.look_side)) ** 2 * label_bytes * painter.helpers
     return CACHE_BYTES + writing + features + blocks + labels

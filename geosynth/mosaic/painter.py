@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from odc.geo.geobox import GeoBox
 from torch import Tensor
@@ -35,9 +34,9 @@ from geosynth.models.field import position_noise, style_field
 from geosynth.models.generator import check_labels
 from geosynth.models.hashing import Position
 from geosynth.models.look_field import look_field
-from geosynth.models.looks import STYLE_CELL, Look
-from geosynth.models.regions import ways_to_middles
+from geosynth.models.looks import Look
 from geosynth.models.replay import Replay
+from geosynth.models.surroundings import Surroundings
 from geosynth.raster.read import Array, Mask
 
 # Pixels: side of a cell, without its halo. Larger cells save little, since the halo is trimmed level by level, and
@@ -71,8 +70,8 @@ class Cell(NamedTuple):
     """The part of the window that is wanted."""
     labels: ClassIndices
     """Class indices of the window and the painter's margin."""
-    ways: npt.NDArray[np.int8]
-    """`ways_to_middles` of the same area."""
+    around: Surroundings
+    """Those of the same area."""
 
 
 class Painter:
@@ -151,7 +150,7 @@ class Painter:
         cells = self.cells(window)
         first, last = cells[0], cells[-1]
         whole = Window(first.row, first.column, last.bottom - first.row, last.right - first.column)
-        return whole.buffer(self.margin + self.network.region_side)
+        return whole.buffer(self.margin + self.network.look_side)
 
     def paint(self, labels: LabelledWindow) -> Array:
         """(bands, height, width) of a window in the dtype of the model's bands; 0 in cells without wanted pixels.
@@ -232,49 +231,48 @@ class Painter:
         wanted = list(self.wanted(labels.window, labels.valid))
         if not wanted:  # a lazy image asks for blocks without data too
             return []
-        known = labels.context.buffer(-self.network.region_side)
-        ways = ways_to_middles(labels.indices, self.network.style_regions)
+        known = labels.context.buffer(-self.network.look_side)
+        around = Surroundings.of(labels.indices, self.network)
         cells = []
         for cell, part in wanted:
             seen = cell.buffer(self.margin)
-            in_cells = (slice(side.start // STYLE_CELL, side.stop // STYLE_CELL) for side in seen.slices_in(known))
-            cells.append(Cell(cell, part, labels.indices[seen.slices_in(labels.context)], ways[:, :, *in_cells]))
+            within = around.within(*seen.slices_in(known))
+            cells.append(Cell(cell, part, labels.indices[seen.slices_in(labels.context)], within))
         return cells
 
     def run(self, cells: Sequence[Cell]) -> Tensor:
         """Paint cells of one shape: (cells, bands, height, width) on the device, in the dtype of the bands."""
         seen = [cell.window.buffer(self.margin) for cell in cells]
-        classes, ways = (
-            torch.from_numpy(np.stack(values))
-            for values in ([cell.labels for cell in cells], [cell.ways for cell in cells])
-        )
+        of_cells = zip(*((cell.labels, *cell.around) for cell in cells), strict=True)
+        classes, ways, shares = (torch.from_numpy(np.stack(values)) for values in of_cells)
         places = torch.tensor([(window.row, window.column) for window in seen], dtype=torch.int64)
         if not self.on_cpu:
             check_labels(self.network, classes)
         with torch.inference_mode(), plain_memory_error():
             if not self.on_cpu:
-                classes, places, ways = classes.pin_memory(), places.pin_memory(), ways.pin_memory()
-            (values,) = self.network_pass(classes, places, ways)
+                classes, places, ways, shares = (values.pin_memory() for values in (classes, places, ways, shares))
+            (values,) = self.network_pass(classes, places, ways, shares)
         return values
 
-    def _network_pass(self, labels: Tensor, places: Tensor, ways: Tensor) -> tuple[Tensor]:
+    def _network_pass(self, labels: Tensor, places: Tensor, ways: Tensor, shares: Tensor) -> tuple[Tensor]:
         """Paint cells by the same operations, whatever the labels and the places; see `Replay`."""
         (row, column), (height, width) = places.unbind(1), labels.shape[1:]
-        latent, noise, styles = self.inputs(row, column, height, width, ways)
+        latent, noise, styles = self.inputs(row, column, height, width, ways, shares)
         image = self.generator(labels, latent, noise, self.margin, styles)
         pixels = self.as_pixels(self.model.card.bands.from_network(image.float()))
         return (pixels.contiguous(),)  # in rows already: reordering bytes would be the host's longest task
 
     def inputs(
-        self, row: Position, column: Position, height: int, width: int, ways: Tensor
+        self, row: Position, column: Position, height: int, width: int, ways: Tensor, shares: Tensor
     ) -> tuple[Tensor | None, list[Tensor | None], Tensor | None]:
-        """Latent, noise and styles at absolute positions, as the generator takes them."""
+        """Latent, noise and styles at absolute positions, as the generator takes them; see `look_field`."""
         window = (row, column, height, width)
         dtype = torch.bfloat16 if self.bfloat16 else torch.float32
         noise = position_noise(self.network, self.settings.seed, *window, self.device, self.margin, self.silent, dtype)
         styles = None
         if isinstance(self.style, Look):
-            styles = look_field(self.network, self.style, self.settings.seed, *window, self.style_length, ways)
+            seed, length = self.settings.seed, self.style_length
+            styles = look_field(self.network, self.style, seed, *window, length, ways, shares)
         return self.latent(*window), noise, styles
 
     def latent(self, row: Position, column: Position, height: int, width: int) -> Tensor | None:

@@ -20,7 +20,7 @@ from geosynth.models.field import random_noise, style_field
 from geosynth.models.generator import check_labels
 from geosynth.models.look_field import look_field
 from geosynth.models.looks import STYLE_CELL, Look
-from geosynth.models.regions import ways_to_middles
+from geosynth.models.surroundings import Surroundings
 from geosynth.patches.transforms import random_dihedral
 from geosynth.training.looks import num_colour_draws
 
@@ -242,11 +242,11 @@ def random_look(settings: GeneratorSettings, look: Look, mask: Tensor, rng: torc
     Returns:
         (1, num_classes, style_size, H / 8, W / 8).
     """
-    (height, width), side = mask.shape, settings.region_side
+    (height, width), side = mask.shape, settings.look_side
     seed, row, column = _somewhere(rng, settings.stride)
-    alone = np.pad(mask.cpu().numpy(), side, mode="edge")
-    ways = torch.from_numpy(ways_to_middles(alone, settings.style_regions)).unsqueeze(0)
-    return look_field(settings, look, seed, row, column, height, width, settings.drift_length, ways)
+    around = Surroundings.of(np.pad(mask.cpu().numpy(), side, mode="edge"), settings)
+    ways, shares = (torch.from_numpy(values).unsqueeze(0) for values in around)
+    return look_field(settings, look, seed, row, column, height, width, settings.drift_length, ways, shares)
 
 
 def _somewhere(rng: torch.Generator, stride: int) -> tuple[int, int, int]:

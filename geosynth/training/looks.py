@@ -61,7 +61,7 @@ def training_look(
         raise DataError(
             f"{sources[0].path}: fold {fold!r} has no tile of {tile_size} px to measure a look in; choose smaller crops"
         )
-    return fit_look(TileStyles.joined(parts), known)
+    return fit_look(TileStyles.joined(parts), known, regions=settings.style_regions)
 
 
 def num_colour_draws(num_classes: int, num_bands: int) -> int:

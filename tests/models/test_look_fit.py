@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from geosynth.models.edge_effect import without_edges
 from geosynth.models.look_fit import TileStyles, fit_look
 from geosynth.models.look_mixture import cell_styles, fit_look_unlabelled
 from geosynth.models.style_prior import style_range
@@ -99,17 +100,22 @@ def test_a_class_that_the_tiles_lack_keeps_to_a_plausible_mean(known):
     assert (look.departures[:, 0] - borrowed).abs().mean() < 0.1 * borrowed.abs().mean()
 
 
+def alike(objects):
+    """Shares around objects that are everywhere the same, so that they explain nothing."""
+    return torch.full(objects.shape[:3], 0.5, dtype=torch.float64)
+
+
 def test_rare_styles_are_drawn_as_the_usual_ones():
     objects = 0.1 * torch.randn(10, 1, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     objects[3, 0, 5] = 5.0
-    tiles = TileStyles(torch.zeros(10, 1, 12).double(), torch.full((10, 1), 1000.0).double(), objects)
+    tiles = TileStyles(torch.zeros(10, 1, 12).double(), torch.full((10, 1), 1000.0).double(), objects, alike(objects))
     assert fit_look(tiles).departures.max() < 2.0
 
 
 def test_spreads_and_detail_are_not_drawn_far_above_their_mean():
     """Those of small objects come of their edges; colours and directions, and smooth objects, are drawn as observed."""
     objects = 0.1 * torch.randn(40, 1, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    tiles = TileStyles(torch.zeros(40, 1, 12).double(), torch.full((40, 1), 1000.0).double(), objects)
+    tiles = TileStyles(torch.zeros(40, 1, 12).double(), torch.full((40, 1), 1000.0).double(), objects, alike(objects))
     departures = fit_look(tiles).departures / objects.std((0, 2), correction=0, keepdim=True)
     highest, lowest = departures.amax((0, 1, 2)), departures.amin((0, 1, 2))
     assert highest[4:10].max() < 1.51
@@ -136,8 +142,11 @@ def test_a_tile_of_many_pixels_lends_its_look_to_many_tiles():
     pixels = torch.full((8, 2), 1000.0, dtype=torch.float64)
     pixels[:, 0] = torch.tensor([0, 1000, 0, 4000, 1000, 0, 1000, 1000])
     means = tones.view(8, 1, 1).expand(8, 2, 12).clone()
-    tiles = TileStyles(means, pixels, means.unsqueeze(2).expand(-1, -1, 8, -1).contiguous())
-    dealt = tiles.completed()[:, :, 0, 0]
+    around = pixels.unsqueeze(2).expand(-1, -1, 8) / 8000
+    tiles = TileStyles(means, pixels, means.unsqueeze(2).expand(-1, -1, 8, -1).contiguous(), around)
+    objects, shares = tiles.completed()
+    dealt = objects[:, :, 0, 0]
+    torch.testing.assert_close(shares[:, 0, 0] * 8000, pixels[[1, 3, 3, 3, 3, 4, 6, 7], 0])
     torch.testing.assert_close(dealt[:, 1], tones)
     torch.testing.assert_close(dealt[:, 0], tones[[1, 3, 3, 3, 3, 4, 6, 7]])
     drawn = fit_look(tiles)
@@ -148,7 +157,7 @@ def test_a_tile_of_many_pixels_lends_its_look_to_many_tiles():
 def test_what_the_liveliest_lose_the_others_gain():
     """The mean of squares of spreads and detail stays, so that the image's variance does."""
     objects = 0.3 * torch.randn(40, 1, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    tiles = TileStyles(torch.zeros(40, 1, 12).double(), torch.full((40, 1), 1000.0).double(), objects)
+    tiles = TileStyles(torch.zeros(40, 1, 12).double(), torch.full((40, 1), 1000.0).double(), objects, alike(objects))
     observed, drawn = (
         (2 * values).exp()[..., 4:10].mean((0, 1, 2))
         for values in (objects - objects.mean((0, 2), keepdim=True), fit_look(tiles).departures.double())
@@ -162,10 +171,12 @@ def test_what_is_even_where_it_was_measured_is_not_flecked_with_known_tones(know
 
     def within(scale, tiles=tiles):
         middle = tiles.objects.mean(2, keepdim=True)
-        look = fit_look(tiles._replace(objects=middle + scale * (tiles.objects - middle)), known)
+        objects = middle + scale * (tiles.objects - middle)
+        look, _ = without_edges(fit_look(tiles._replace(objects=objects, around=alike(objects)), known))
         return (look.departures - look.of_tiles).std((0, 2))
 
-    usual = (known.departures - known.of_tiles).std((0, 2))
+    even, _ = without_edges(known)
+    usual = (even.departures - even.of_tiles).std((0, 2))
     assert (within(0.01) < 0.2 * usual)[:, :4].all()
     assert (within(10.0) > 0.5 * usual)[:, :4].all()
     little = tiles._replace(pixels=torch.full_like(tiles.pixels, 130))  # 520 of each class in all
@@ -190,7 +201,7 @@ def test_what_one_tile_says_is_drawn_to_what_is_plausible_and_what_many_say_is_n
         centres = torch.linspace(-0.6, 0.6, 3).view(3, 1) * torch.ones(12)
         means = (centres + light + 0.15 * torch.randn(60, 3, 12, generator=rng)).double()
         objects = means.unsqueeze(2) + 0.05 * torch.randn(60, 3, 8, 12, generator=rng)
-        return TileStyles(means, torch.full((60, 3), 1000.0).double(), objects)
+        return TileStyles(means, torch.full((60, 3), 1000.0).double(), objects, alike(objects))
 
     known, place = fit_look(tiles(0.0)), tiles(0.2)
     truth = place.means.mean(0)

@@ -18,6 +18,7 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import Window
 from geosynth.models.generator import SpadeBlock
+from geosynth.models.surroundings import Surroundings
 from geosynth.mosaic import block_size as sizes
 from geosynth.mosaic.blend import KEPT_BYTES
 from geosynth.mosaic.block_size import choose_block_size, needed_bytes
@@ -145,6 +146,6 @@ def test_what_is_needed_is_that_of_the_largest_block(
         cell = CELL if mosaic == "blend" else size + 2 * least
         around = cell + 2 * painter.margin
         with hook:
-            labels, ways = np.zeros((around, around), np.uint8), np.zeros((0, 2, around // 8, around // 8), np.int8)
-            painter.run([Cell(Window(0, 0, cell, cell), block, labels, ways)])
+            labels = np.zeros((around, around), np.uint8)
+            painter.run([Cell(Window(0, 0, cell, cell), block, labels, Surroundings.of(labels, painter.network))])
         assert (on_cpu - rest + painted.nbytes) / sizes._NETWORK_COPIES == pytest.approx(max(maps), rel=0.01)

@@ -27,7 +27,7 @@ from geosynth.grid import BlockPlan, Window, absolute_origin
 from geosynth.models.field import position_noise, random_noise, style_field
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.look_field import look_field
-from geosynth.models.regions import ways_to_middles
+from geosynth.models.surroundings import Surroundings
 from geosynth.mosaic import pipeline
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.painter import CELL, LabelledWindow, Painter, paint_plan, sliver
@@ -110,7 +110,7 @@ def test_neighbouring_rasters_agree_where_their_labels_agree(
     codes = draw_labels(300, end + 200)
     codes[:, :300] = np.random.default_rng(0).integers(1, 7, (300, 300))  # only the first raster sees the noise
     settings, network = GenerateSettings(precision=precision), model.card.settings
-    halo = network.halo + network.region_side
+    halo = network.halo + network.look_side
     left = write_raster(codes[:, :end], "left.tif")
     right = write_raster(codes[:, 301:], "right.tif", transform=NORTH_UP @ Affine.translation(301, 0))
     first = pixels_of(generate(left, tmp_path / "l.tif", model, settings))
@@ -365,8 +365,8 @@ def test_cells_side_by_side_have_the_bytes_of_those_one_after_the_other(
 
     monkeypatch.setattr(Painter, "run", spied)
     images = [
-        generate(labels, tmp_path / f"{name}.tif", tiny_model, block_size=512, max_memory=limit).read_bytes()
-        for name, limit in (("two", None), ("one", 10**12))
+        generate(labels, tmp_path / f"{name}.tif", tiny_model, **changes).read_bytes()
+        for name, changes in (("two", {"block_size": 512}), ("one", {"max_memory": 10**12}))
     ]
     assert images[0] == images[1]
     cells = len(seen) // 2
@@ -448,23 +448,27 @@ def test_one_behind_gives_an_item_when_the_next_is_made() -> None:
 
 
 def test_cells_know_the_regions_around_them(told_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if each had been read alone; and tell the network's styles of them."""
+    """And the edges, as if each had been read alone; the network's styles are drawn with both."""
     monkeypatch.setattr("geosynth.mosaic.painter.CELL", 128)
     painter = Painter(told_model, GenerateSettings(precision="fp32"), 40)
     window = Window(1008, -510, 200, 300)
     context = painter.context(window)
     labels = (draw_labels(context.height, context.width) - 1).astype(np.uint8)
-    given: list[torch.Tensor] = []
+    given: list[tuple[torch.Tensor, ...]] = []
     inputs = painter.inputs
-    monkeypatch.setattr(painter, "inputs", lambda *values: given.append(values[-1]) or inputs(*values))
+    monkeypatch.setattr(painter, "inputs", lambda *values: given.append(values[-2:]) or inputs(*values))
     cells = painter.labelled_cells(LabelledWindow(window, context, labels, np.ones((200, 300), bool)))
     assert len(cells) > 4
     for cell in cells:
         around = cell.window.buffer(painter.margin + REGION_SIDE)
-        np.testing.assert_array_equal(cell.ways, ways_to_middles(labels[around.slices_in(context)], (4,)))
+        alone = Surroundings.of(labels[around.slices_in(context)], painter.network)
         painter.run([cell])
-        np.testing.assert_array_equal(given[-1][0], cell.ways)
-        inner = cell.ways[..., painter.margin // 8 : -painter.margin // 8, painter.margin // 8 : -painter.margin // 8]
+        for found, expected, fed in zip(cell.around, alone, given[-1], strict=True):
+            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(found, fed[0])
+        inner = cell.around.ways[
+            ..., painter.margin // 8 : -painter.margin // 8, painter.margin // 8 : -painter.margin // 8
+        ]
         assert inner.any()
 
 
@@ -510,7 +514,8 @@ def test_a_network_is_fed_by_seed_style_and_place(
     assert painter.generator.to_image.weight.dtype == dtype
     rows, columns = torch.tensor([64, -160]), torch.tensor([32, 4096])
     ways = torch.zeros(2, len(network.style_regions), 2, 48, 52, dtype=torch.int8)
-    latents, noises, styles = painter.inputs(rows, columns, 384, 416, ways)
+    shares = torch.rand(2, 6, 48, 52)
+    latents, noises, styles = painter.inputs(rows, columns, 384, 416, ways, shares)
     for number, place in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
         window = (*place, 384, 416)
         expected = position_noise(network, 3, *window, "cpu", painter.margin, silent, dtype)
@@ -526,7 +531,9 @@ def test_a_network_is_fed_by_seed_style_and_place(
             assert torch.equal(latents[number], expected_latent)
         if styles is not None:
             look = model.look() if style is None else style
-            assert torch.equal(styles[number], look_field(network, look, 3, *window, 40)[0])
+            assert torch.equal(
+                styles[number], look_field(network, look, 3, *window, 40, None, shares[number : number + 1])[0]
+            )
 
 
 def test_a_style_of_another_kind_is_refused(tiny_model: GeneratorModel, told_model: GeneratorModel) -> None:

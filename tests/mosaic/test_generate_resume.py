@@ -190,7 +190,7 @@ def test_what_was_painted_for_another_job_is_thrown_away_and_that_is_said(
         ({"look": "bright"}, "style"),
         ({"look": "dim"}, None),  # the model's default
         ({"precision": "fp32", "style_length": 256}, None),  # as they are by themselves
-        ({"compress": "lzw", "max_memory": "64GB", "unknown": "nodata", "preview": True, "stac": True}, None),
+        ({"compress": "lzw", "unknown": "nodata", "preview": True, "stac": True}, None),
         ({"resample": "mode"}, None),  # the labels are others then
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",

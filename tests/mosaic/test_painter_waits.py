@@ -5,6 +5,7 @@ It is told without a GPU, see `operations.py` beside the tests of the networks.
 
 import sys
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +37,7 @@ CASES = {
     "a look, drawn": (TOLD, Painter, 2048, False),
     "a look, the same everywhere": (TOLD, Painter, 0, False),
     "a look of regions": ({**TOLD, "style_regions": (4, 1)}, Painter, 2048, False),
+    "a look with edges": (TOLD, Painter, 2048, False),
     "a look that changes gradually": ({**TOLD, "style_gradual": (0,)}, Painter, 2048, False),
     "styles, drawn": ({"latent_size": 3}, Painter, 2048, False),
     "a style, fixed": ({"latent_size": 3}, Painter, 2048, True),
@@ -44,9 +46,10 @@ CASES = {
 }
 
 
-def a_look():
+def a_look(edges=False):
     size = style_size(4)
-    return Look(torch.zeros(6, size), torch.randn(3, 6, 2, size), torch.ones(6))
+    look = Look(torch.zeros(6, size), torch.randn(3, 6, 2, size), torch.ones(6))
+    return replace(look, around=torch.rand(3, 6, 2), edge_effect=torch.randn(6, 2, size)) if edges else look
 
 
 def painter_of(case, precision):
@@ -56,7 +59,9 @@ def painter_of(case, precision):
     randomise(network)
     bands = BandSettings(names=("red", "green", "blue", "nir"))
     card = ModelCard(settings=settings, legend=CHESAPEAKE, bands=bands, gsd=1.0)
-    model = GeneratorModel(network, card, Path("model"), looks={"here": a_look()} if settings.style_lengths else {})
+    model = GeneratorModel(
+        network, card, Path("model"), looks={"here": a_look("edges" in case)} if settings.style_lengths else {}
+    )
     return kind(model, GenerateSettings(precision=precision, overlap=32), length, torch.ones(3) if fixed else None)
 
 
@@ -71,12 +76,14 @@ def test_a_cell_is_the_same_operations_for_any_labels_and_places(case, monkeypat
             module.form = "dense"
     side = 64 if painter.mode == "blend" else 64 + 2 * painter.margin
     ways = torch.zeros((2, len(painter.network.style_regions), 2, side // 8, side // 8), dtype=torch.int8)
+    shares = torch.rand((2, 6 if painter.network.style_lengths else 0, side // 8, side // 8))
     cells = [
-        (torch.zeros((2, side, side), dtype=torch.uint8), torch.tensor([(0, 0), (0, 512)]), ways),
+        (torch.zeros((2, side, side), dtype=torch.uint8), torch.tensor([(0, 0), (0, 512)]), ways, shares),
         (
             label_map("noise", (2, side, side), 6, holes=True).byte(),
             torch.tensor([(-1024, 7680), (51200, -512)]),
             ways + 1,
+            shares.flip(0),
         ),
     ]
     with torch.inference_mode():
@@ -111,7 +118,9 @@ def test_a_cell_on_a_gpu_waits_for_nothing(case, kernels, monkeypatch):
             painter.style = torch.empty(3)
         side = 64 if painter.mode == "blend" else CELL + 2 * painter.margin
         ways = torch.zeros((4, len(painter.network.style_regions), 2, side // 8, side // 8), dtype=torch.int8)
-        inputs = torch.zeros((4, side, side), dtype=torch.uint8), torch.zeros((4, 2), dtype=torch.int64), ways
+        shares = torch.zeros((4, 6 if painter.network.style_lengths else 0, side // 8, side // 8))
+        labels, places = torch.zeros((4, side, side), dtype=torch.uint8), torch.zeros((4, 2), dtype=torch.int64)
+        inputs = labels, places, ways, shares
         painter._network_pass(*inputs)
         record.operations.clear()
         with record:

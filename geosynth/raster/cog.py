@@ -35,7 +35,7 @@ from geosynth.grid.crs import crs_wkt
 from geosynth.parallel import apart
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, photometric
-from geosynth.raster.drivers import GDAL_ERRORS, check_proj
+from geosynth.raster.drivers import GDAL_ERRORS, check_can_write
 from geosynth.raster.mark import mark_of, write_mark
 from geosynth.raster.quantities import write_quantities
 from geosynth.raster.read import CACHE_BYTES, Array, Mask, filled
@@ -46,6 +46,26 @@ _LONG = 1 << 25  # pixels; from here on GDAL finishes the file in a separate pro
 _STEPS = 3  # of finishing: overviews and statistics, compression, reading back
 _HEADERS = 1 << 18  # bytes, at most, of a scratch file besides its blocks and their entries
 _PLACE = 16  # bytes of an entry: offset and length of a block of a band
+
+
+_SETTINGS: dict[str, Any] = {
+    "GDAL_TIFF_INTERNAL_MASK": True,
+    "GDAL_NUM_THREADS": "ALL_CPUS",
+    "GDAL_CACHEMAX": CACHE_BYTES,
+    "SPARSE_OK_OVERVIEW": True,
+    # From here on GDAL's defaults, as they are for our files.
+    "GDAL_GEOREF_SOURCES": "PAM,INTERNAL,TABFILE,WORLDFILE",
+    "GDAL_TIFF_DEFLATE_SUBCODEC": "LIBDEFLATE",
+    "GDAL_TIFF_ENDIANNESS": "NATIVE",
+    "GDAL_TIFF_OVR_BLOCKSIZE": _BLOCK,
+    "GTIFF_DONT_WRITE_BLOCKS": False,
+    "TIFF_USE_OVR": False,
+    "USE_RRD": False,
+    "COMPRESS_OVERVIEW": "NONE",
+    "INTERLEAVE_OVERVIEW": "PIXEL",
+    "PHOTOMETRIC_OVERVIEW": "",
+    "PREDICTOR_OVERVIEW": 1,
+}
 
 
 @dataclass
@@ -96,12 +116,12 @@ class CogWriter:
         self._blocks: set[tuple[int, int]] = set()  # blocks of the scratch file that contain data
 
     def __enter__(self) -> Self:
-        check_proj()
+        check_can_write()
         height, width = self.geobox.shape
         with contextlib.ExitStack() as stack, writing(self.path, *GDAL_ERRORS):
             stack.enter_context(parents_of(self.path))
             stack.callback(self._delete_scratch)
-            stack.enter_context(_environment())
+            stack.enter_context(writing_environment())
             self._check_space(1)
             self._beside = stack.enter_context(ThreadPoolExecutor(2, "geosynth-cog"))
             self._dataset: Any = rasterio.open(
@@ -132,7 +152,7 @@ class CogWriter:
 
         May be called from any thread, but from one at a time.
         """
-        with writing(self.path, *GDAL_ERRORS), _environment():  # GDAL's settings are per thread
+        with writing(self.path, *GDAL_ERRORS), writing_environment():  # GDAL's settings are per thread
             if valid.any():
                 rows, columns = (range(part.start // _BLOCK, -(-part.stop // _BLOCK)) for part in window.slices)
                 self._blocks.update(itertools.product(rows, columns))
@@ -214,13 +234,13 @@ class CogWriter:
         return {"level": levels[self.compress]} if self.compress in levels else {}
 
 
-def _environment() -> rasterio.Env:
-    return rasterio.Env(
-        GDAL_TIFF_INTERNAL_MASK=True,
-        GDAL_NUM_THREADS="ALL_CPUS",
-        GDAL_CACHEMAX=CACHE_BYTES,
-        SPARSE_OK_OVERVIEW=True,
-    )
+def writing_environment(**changes: Any) -> rasterio.Env:
+    """GDAL's settings for writing GeoTIFFs. All that change a file are given, as the user's environment may have them.
+
+    Args:
+        **changes: of these settings.
+    """
+    return rasterio.Env(**{**_SETTINGS, **changes})
 
 
 def _describe(
@@ -234,7 +254,7 @@ def _describe(
     counts: npt.NDArray[np.int64] | None,
 ) -> None:
     """Give a scratch file names, quantities, tags, colours, overviews and statistics (from `counts`, if given)."""
-    with _environment(), _quiet(), rasterio.open(scratch, "r+") as dataset:
+    with writing_environment(), _quiet(), rasterio.open(scratch, "r+") as dataset:
         for index, name in enumerate(band_names, start=1):
             dataset.set_band_description(index, name)
         write_quantities(dataset, quantities)
@@ -266,8 +286,16 @@ def _statistics(counts: npt.NDArray[np.int64], size: int) -> dict[str, str]:
 
 
 def _assemble(scratch: Path, out: Path, compression: Mapping[str, Any]) -> None:
-    """Rewrite a scratch file as a COG."""
-    with _environment(), _quiet():
+    """Rewrite a scratch file as a COG, `compression` being the driver's options `compress` and maybe `level`."""
+    with rasterio.open(scratch) as dataset:
+        predictor = 3 if np.dtype(dataset.dtypes[0]).kind == "f" else 2
+    as_image = {  # the driver's options for overviews do not take precedence over the environment
+        "COMPRESS_OVERVIEW": compression["compress"],
+        "PREDICTOR_OVERVIEW": predictor,
+        "ZLEVEL_OVERVIEW": compression.get("level", 6),
+        "ZSTD_LEVEL_OVERVIEW": compression.get("level", 9),
+    }
+    with writing_environment(**as_image), _quiet():
         rasterio.shutil.copy(
             str(scratch),
             str(out),

@@ -22,7 +22,7 @@ import rasterio
 from defusedxml import DefusedXmlException
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, DriverRegistrationError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from geosynth.errors import RasterError, one_line
@@ -31,7 +31,13 @@ from geosynth.inputs import band_files, exists, is_file
 from geosynth.raster.band_files import BandFiles
 
 # The second is raised when files are copied, the last for texts that are not UTF-8.
-GDAL_ERRORS: tuple[type[Exception], ...] = (RasterioError, CPLE_BaseError, UnicodeError)
+GDAL_ERRORS: tuple[type[Exception], ...] = (
+    RasterioError,
+    CPLE_BaseError,
+    CRSError,
+    DriverRegistrationError,
+    UnicodeError,
+)
 DRIVERS = (
     *("GTiff", "VRT", "HFA", "JP2OpenJPEG", "JP2ECW", "JP2KAK", "JP2MrSID", "ECW", "MrSID", "JPEG", "PNG", "WEBP"),
     *("BMP", "GIF", "ENVI", "EHdr", "AIG", "AAIGrid", "NITF", "netCDF", "HDF5", "HDF5Image", "GRIB", "KEA", "RST"),
@@ -86,16 +92,20 @@ def describe_gdal() -> dict[str, Any]:
 
 
 @functools.cache  # an error is not kept
-def check_proj() -> None:
-    """Refuse a database of coordinate systems that GDAL cannot use: all that it reads and writes would lose its codes.
+def check_can_write() -> None:
+    """Refuse to write with a GDAL that the user's environment keeps from doing so.
 
-    It usually belongs to another installation, which the user's environment names for all programs.
+    It may skip the drivers; or name a database of coordinate systems, usually of another installation, that GDAL cannot
+    use: then all that it reads and writes would lose its codes.
 
     Raises:
         RasterError: one line.
     """
     try:
-        with rasterio.Env():  # or GDAL would print a line of its own
+        with rasterio.Env() as environment:  # or GDAL would print a line of its own
+            if absent := [name for name in ("GTiff", "COG") if name not in environment.drivers()]:
+                remedy = "unset GDAL_SKIP" if "GDAL_SKIP" in os.environ else "install rasterio again"
+                raise RasterError(f"GDAL has no driver {absent[0]}, by which files are written; {remedy}")
             CRS.from_epsg(4326)
     except CRSError as error:
         named = ", ".join(f"{name}={os.environ[name]}" for name in ("PROJ_DATA", "PROJ_LIB") if name in os.environ)

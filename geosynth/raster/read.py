@@ -13,7 +13,6 @@ import numpy.typing as npt
 import rasterio
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from rasterio.errors import CRSError
 
 from geosynth.config.bands import Quantity
 from geosynth.errors import GridError, RasterError, one_line
@@ -200,6 +199,9 @@ def check_grid(geobox: GeoBox, name: str) -> None:
         raise GridError(f"{name}: says that it has {geobox.shape.y} x {geobox.shape.x} px; no raster is so large")
 
 
+_OF_CRS: tuple[type[Exception], ...] = (*GDAL_ERRORS, RuntimeError)  # of rasterio, and of pyproj
+
+
 def crs_of(known: Any, name: str) -> CRS | None:
     """A CRS of rasterio's as one of odc-geo's; None for none.
 
@@ -208,5 +210,5 @@ def crs_of(known: Any, name: str) -> CRS | None:
     """
     try:
         return CRS(known.to_wkt()) if known else None
-    except (*GDAL_ERRORS, CRSError, RuntimeError) as error:  # of rasterio, and of pyproj, whose error is a RuntimeError
+    except _OF_CRS as error:
         raise RasterError(f"{name}: its CRS cannot be read: {one_line(error)}") from error

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import GridError
 from geosynth.grid import Window
-from geosynth.grid.crs import crs_in_short, same_crs
+from geosynth.grid.crs import crs_in_short, crs_wkt, same_crs
 from geosynth.raster.drivers import GDAL_ERRORS
 
 ROUNDING = 1e-6
@@ -60,7 +60,7 @@ def pixels_on(
         return np.asarray(x), np.asarray(y)
     places = [np.asarray(axis).tolist() for axis in source.affine @ (columns, rows)]
     try:
-        moved = rasterio.warp.transform(str(source.crs), str(target.crs), *places)
+        moved = rasterio.warp.transform(crs_wkt(source.crs), crs_wkt(target.crs), *places)
     except GDAL_ERRORS:  # a local CRS, or one of another planet, cannot be transformed to others
         moved = np.full((2, len(columns)), np.nan)
     x, y = ~target.affine @ (np.asarray(moved[0]), np.asarray(moved[1]))

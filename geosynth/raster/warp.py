@@ -18,12 +18,12 @@ import rasterio.warp
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio import enums
-from rasterio.errors import RasterioError
 
 from geosynth.errors import GridError, RasterError, SettingsError, one_line
 from geosynth.grid import Window, ground_sampling_distance
-from geosynth.grid.crs import metres_per_unit, same_crs
+from geosynth.grid.crs import crs_wkt, metres_per_unit, same_crs
 from geosynth.grid.lengths import meant, pixel_sides
+from geosynth.raster.drivers import GDAL_ERRORS
 from geosynth.raster.read import Array, Mask, Raster, View, check_grid, check_inside
 from geosynth.raster.reprojection import ROUNDING, grid_points, pixels_on
 
@@ -313,7 +313,7 @@ class _Warper:
                 XSCALE=self.scale[0],
                 YSCALE=self.scale[1],
             )
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise RasterError(f"{self._source.path}: cannot be warped at {window}: {one_line(error)}") from error
         has_data = np.asarray(~np.isnan(warped).any(axis=0))
         if self._dtype.kind != "f":
@@ -333,8 +333,8 @@ class _Warper:
         return {
             "dst_transform": self._geobox.affine @ target,
             "src_transform": self._source.geobox.affine @ source,
-            "dst_crs": str(self._geobox.crs),
-            "src_crs": str(self._source.geobox.crs),
+            "dst_crs": crs_wkt(self._geobox.crs),
+            "src_crs": crs_wkt(self._source.geobox.crs),
         }
 
 

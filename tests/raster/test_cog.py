@@ -13,6 +13,7 @@ import rasterio.shutil
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
+from rasterio._env import del_gdal_config
 from rasterio.errors import RasterioError
 from rio_cogeo.cogeo import cog_validate
 
@@ -27,6 +28,50 @@ from rasters import NORTH_UP, UTM_18N, random_image
 
 def geobox(height: int, width: int) -> GeoBox:
     return GeoBox((height, width), NORTH_UP, UTM_18N)
+
+
+# What a user's environment may set for GDAL; each of these changed the bytes of a file, or made it unreadable.
+OF_THE_ENVIRONMENT = {
+    "COMPRESS_OVERVIEW": "JPEG",
+    "GDAL_GEOREF_SOURCES": "NONE",
+    "GDAL_TIFF_DEFLATE_SUBCODEC": "ZLIB",
+    "GDAL_TIFF_ENDIANNESS": "BIG",
+    "GDAL_TIFF_OVR_BLOCKSIZE": "64",
+    "GTIFF_DONT_WRITE_BLOCKS": "YES",
+    "INTERLEAVE_OVERVIEW": "BAND",
+    "PHOTOMETRIC_OVERVIEW": "YCBCR",
+    "PREDICTOR_OVERVIEW": "1",
+    "TIFF_USE_OVR": "YES",
+    "USE_RRD": "YES",
+    "ZLEVEL_OVERVIEW": "9",
+    "ZSTD_LEVEL_OVERVIEW": "1",
+}
+
+
+@pytest.mark.parametrize(("dtype", "compress"), [("uint8", "deflate"), ("float32", "zstd")])
+def test_gdals_settings_in_the_environment_change_no_byte(
+    dtype: str, compress: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pixels = random_image(0, 600, 600, 3).astype(dtype)
+    valid = np.ones((600, 600), bool)
+    valid[:50] = False
+
+    def made() -> bytes:
+        path = tmp_path / "image.tif"
+        bands = ("red", "green", "blue")
+        with CogWriter(path, geobox(600, 600), bands, dtype=dtype, compress=compress, masked=True, tags={}) as writer:
+            writer.write(Window(0, 0, 600, 600), pixels, valid)
+        assert [other.name for other in tmp_path.iterdir()] == ["image.tif"]
+        return path.read_bytes()
+
+    plain = made()
+    for name, value in OF_THE_ENVIRONMENT.items():
+        with monkeypatch.context() as environment:
+            environment.setenv(name, value)
+            try:
+                assert made() == plain, name
+            finally:
+                del_gdal_config(name)  # rasterio restores it when it leaves an environment
 
 
 @settings(max_examples=8)
@@ -165,7 +210,7 @@ def test_blocks_without_data_are_not_stored_and_read_as_if_they_were(
     monkeypatch.setattr(
         rasterio.shutil, "copy", lambda *files, **options: copy(*files, **options | {"sparse_ok": False})
     )
-    monkeypatch.setattr(cog, "_environment", lambda: rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True))
+    monkeypatch.setattr(cog, "writing_environment", lambda **_: rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True))
     write_islands(dense, nodata=nodata)
     for level in (None, 0, 1, 2):
         options = {} if level is None else {"overview_level": level}

@@ -65,6 +65,18 @@ def test_each_crs_gets_a_store(tmp_path: Path) -> None:
     assert len(run(tmp_path, overwrite=True)) == 2
 
 
+def test_a_crs_may_be_given_by_its_name(tmp_path: Path) -> None:
+    """GDAL does not know it by that, so it ended in an error without a message."""
+    add(tmp_path, "a.tif", zone_border(17), crs=UTM)
+    options = {"resolution": 0.6, "resample_images": "nearest", "resample_labels": "nearest", "overwrite": True}
+    found = []
+    for crs in (UTM_18N, "NAD83 / UTM zone 18N"):
+        (store,) = run(tmp_path, crs=crs, **options)
+        found.append((store.geobox.affine, store.image[:]))
+    assert found[0][0] == found[1][0]
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
 def test_neighbours_in_two_zones_share_a_fold(tmp_path: Path) -> None:
     """The same ground, once in each zone, and six places elsewhere: for every seed they go together."""
     add(tmp_path, "a.tif", zone_border(17), seed=1, crs=UTM)

@@ -96,5 +96,15 @@ def test_without_the_database_of_coordinate_systems(verb: str, inputs: Path, tmp
     assert not list(place.iterdir())
 
 
+def test_without_the_driver_of_files_that_are_written(inputs: Path, tmp_path: Path) -> None:
+    error = the_error(run(VERBS["rasterize"].arguments(inputs), tmp_path, before=_skip_cog))
+    assert error == "error: GDAL has no driver COG, by which files are written; unset GDAL_SKIP"
+    assert not list(tmp_path.iterdir())
+
+
+def _skip_cog() -> None:
+    os.environ["GDAL_SKIP"] = "COG"
+
+
 def _look_in(folder: str) -> None:
     os.environ["PROJ_DATA"] = folder

@@ -13,7 +13,6 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.io import MemoryFile
 
@@ -26,7 +25,8 @@ from geosynth.grid.vector import to_coordinates, write_table
 from geosynth.legend import ClassIndices
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, photometric
-from geosynth.raster.drivers import GDAL_ERRORS, check_proj
+from geosynth.raster.cog import writing_environment
+from geosynth.raster.drivers import GDAL_ERRORS, check_can_write
 from geosynth.raster.mark import mark_of, write_mark
 from geosynth.raster.quantities import write_quantities
 from geosynth.raster.read import Array, Mask
@@ -72,7 +72,7 @@ def export_tiles(
     out, views = Path(out), [views] if isinstance(views, TileView) else views
     if not views:
         raise SettingsError(f"{out}: no view of tiles was given")
-    check_proj()
+    check_can_write()
     total = sum(map(len, views))
     if not total:
         raise DataError(f"{views[0].source.path}: no tile of {views[0].size} px lies wholly in fold {views[0].fold}")
@@ -207,7 +207,7 @@ def _new_tile(
     height, width = place.shape
     common = {"driver": "GTiff", "height": height, "width": width, "compress": "deflate", "blockysize": height}
     with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        writing_environment(),
         MemoryFile(ext=".tif") as file,
     ):
         with file.open(crs=crs_wkt(place.crs), transform=place.affine, **{**common, **profile}) as dataset:

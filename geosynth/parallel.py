@@ -246,6 +246,7 @@ def apart(function: Callable[..., None], *arguments: Any) -> None:
             answer = process.stdout.read()
         except BaseException:
             process.kill()
+            process.wait()  # after Ctrl-C, leaving the context would do so for a quarter of a second only
             raise
     if not answer:
         raise OSError(f"the process that made it ended with code {process.returncode}; does it have enough memory?")

@@ -348,8 +348,10 @@ def wake_who_waits() -> None:
     time.sleep(600)
 
 
-def test_a_process_apart_is_killed_with_what_waits_for_it() -> None:
-    """Whatever it does: here it sleeps where nobody would be heard."""
+def test_a_process_apart_is_killed_with_what_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it does, here it sleeps where nobody would be heard; and however long its death takes."""
+    kill = subprocess.Popen.kill
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda process: threading.Timer(1, kill, [process]).start())
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

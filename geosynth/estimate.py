@@ -68,6 +68,10 @@ class Estimate(BaseModel):
     def __str__(self) -> str:
         return format(self)
 
+    def in_unit(self, unit: str) -> str:
+        """As in "0.51 [0.48, 0.544] DN"; "-" for None."""
+        return str(self) if self.value is None else f"{self} {unit}"
+
 
 def mean_over_seeds(values: Sequence[float]) -> Estimate:
     """Mean and its 95 % t interval: mean -+ t s / sqrt(n), t Student's 97.5 % quantile of n - 1 degrees of freedom.

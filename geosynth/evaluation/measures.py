@@ -376,7 +376,7 @@ class DiversityComparison(MeasuredPart):
     def rows(self) -> list[SummaryRow]:
         """Its lines in the summary."""
         images = f"{self.num_latents} latents, {counted(self.num_tiles, 'tile')}"
-        return [SummaryRow("diversity", f"{self.pixels} DN", self.reason or images)]
+        return [SummaryRow("diversity", self.pixels.in_unit("DN"), self.reason or images)]
 
 
 class ConsistencyComparison(MeasuredPart):

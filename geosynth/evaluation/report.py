@@ -98,7 +98,7 @@ class Report(Part):
         flat = head.variance_ratio.value is None
         varies = "no band of the real image varies within a class" if flat else "synthetic / real; 1 is best"
         return [
-            SummaryRow("Wasserstein-1 within classes", f"{head.wasserstein} DN", "0 is best"),
+            SummaryRow("Wasserstein-1 within classes", head.wasserstein.in_unit("DN"), "0 is best"),
             SummaryRow("variance within classes", str(head.variance_ratio), varies),
             SummaryRow("Wasserstein-1 of NDVI", str(head.ndvi_wasserstein), self.ndvi_reason or "0 is best"),
         ]

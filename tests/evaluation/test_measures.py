@@ -88,6 +88,7 @@ NIR = BandLevels(band="nir", low=2.5, high=800, real_beyond=0.004, synthetic_bey
             DiversityComparison(num_latents=2, num_tiles=3, pixels=ONE),
             [("diversity", "1.5 [1, 2] DN", "2 latents, 3 tiles")],
         ),
+        (DiversityComparison(reason="why"), [("diversity", "-", "why")]),
         (
             ConsistencyComparison(num_tiles=3, real=ONE, synthetic=TWO, difference=THREE),
             [("mIoU, synthetic - real", "3.5 [3, 4]", "2.5 [2, 3] and 1.5 [1, 2]; 3 tiles")],

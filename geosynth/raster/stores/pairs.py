@@ -245,10 +245,11 @@ def _on_grid(raster: Raster, place: GeoBox, image: str, target: TargetGrid) -> R
         complaint = f"{raster.path}: does not cover the same pixels as {image}; crop the image first"
     except GridError as error:
         complaint = str(error)
-    if target.labels is None:
-        raise _refusal(complaint, place, raster.geobox, "--resample-labels", LABEL_METHODS)
-    if not _touches(raster.geobox, place, image):
+    are_comparable = (place.crs is None) == (raster.geobox.crs is None)
+    if are_comparable and not _touches(raster.geobox, place, image):
         raise GridError(f"{raster.path}: lies beside {image}; leave that image out, or give it other labels")
+    if target.labels is None or not are_comparable:
+        raise _refusal(complaint, place, raster.geobox, "--resample-labels", LABEL_METHODS)
     return WarpedRaster(raster, place, target.labels)
 
 

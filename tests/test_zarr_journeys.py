@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rioxarray  # noqa: F401 - registers the accessor `.rio`
 import torch
 import xarray as xr
 

@@ -14,6 +14,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+import rioxarray  # noqa: F401 - registers the accessor `.rio`
 import torch
 import xarray as xr
 from affine import Affine

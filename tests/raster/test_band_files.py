@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rioxarray  # noqa: F401 - registers the accessor `.rio`
 import yaml
 from affine import Affine
 from hypothesis import given

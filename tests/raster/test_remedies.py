@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import rasterio
+import rioxarray  # noqa: F401 - registers the accessor `.rio`
 from affine import Affine
 from click.testing import CliRunner
 from rasterio.control import GroundControlPoint

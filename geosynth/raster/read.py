@@ -178,6 +178,16 @@ def filled(values: Array, valid: Mask, fill: float = 0) -> Array:
     return values if valid.all() else np.where(valid, values, fill)
 
 
+def without_hidden(values: Array, valid: Mask) -> Array:
+    """Imagery as networks and stores get it: 0, or NaN in floats, where there is no data, whatever is stored there.
+
+    Floats that are NaN in some band, and so show by themselves that there is no data, are left as they are.
+    """
+    if values.dtype.kind != "f":
+        return filled(values, valid)
+    return filled(values, valid | np.isnan(values).any(axis=0), np.nan)
+
+
 def bounded_cache() -> AbstractContextManager[Any]:
     """A context in which GDAL keeps at most `CACHE_BYTES` of decoded blocks, in all threads together."""
     environment: AbstractContextManager[Any] = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES)

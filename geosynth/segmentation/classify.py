@@ -18,7 +18,7 @@ from geosynth.progress import Progress, silent
 from geosynth.raster.bands import open_bands
 from geosynth.raster.label_files import kept_tags
 from geosynth.raster.label_writer import check_label_output, label_writer
-from geosynth.raster.read import ImageRaster, Mask, Raster, bounded_cache
+from geosynth.raster.read import ImageRaster, Mask, Raster, bounded_cache, without_hidden
 from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter
 from geosynth.version import __version__
@@ -107,7 +107,8 @@ def _predict(raster: Raster, segmenter: Segmenter, window: Window) -> tuple[Clas
         (inside.row - seen.row, seen.bottom - inside.bottom),
         (inside.column - seen.column, seen.right - inside.right),
     )
-    predicted = segmenter.predict(np.pad(pixels, beyond, mode="edge")[np.newaxis])
+    pixels = np.pad(without_hidden(pixels, has_data), beyond, mode="edge")
+    predicted = segmenter.predict(pixels[np.newaxis])
     return predicted[:, _MARGIN : _MARGIN + window.height, _MARGIN : _MARGIN + window.width], valid
 
 

@@ -13,6 +13,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 import rasterio.warp
+import rioxarray  # noqa: F401 - registers the accessor `.rio`
 import xarray as xr
 import yaml
 import zarr
@@ -111,6 +112,35 @@ def test_grids_of_any_orientation(tmp_path: Path) -> None:
         files = (tmp_path / name / "image.tif", tmp_path / name / "labels.tif")
         source = open_in_place(*files, bands=BANDS, split=TRAIN_ONLY)[0]
         np.testing.assert_array_equal(source.read_image(Window(3, 4, 20, 30)), image[:, 3:23, 4:34])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "hidden", "nodata"),
+    [("uint8", 255, 255), ("uint8", 90, None), ("int16", -9999, -9999), ("float32", -9999, -9999)],
+    ids=["white", "a mask over anything", "a negative number", "floats"],
+)
+def test_imagery_without_data_is_0_or_nan_whatever_the_file_has_there(
+    tmp_path: Path, dtype: str, hidden: float, nodata: float | None
+) -> None:
+    """So that `read_holed` knows it: where only labels are missing, the imagery stays."""
+    image, codes = random_image(0, 64, 64, 4, "uint8").astype(dtype), random_codes(0, 64, 64)
+    hole, bare = np.zeros((64, 64), bool), np.zeros((64, 64), bool)
+    hole[10:20, 10:20], bare[40:50, 40:50] = True, True
+    image[:, hole], codes[bare] = hidden, 15
+    path = write_raster(tmp_path / "images" / "a.tif", image, north_up(), nodata=nodata, photometric="minisblack")
+    write_raster(tmp_path / "labels" / "a.tif", codes, north_up())
+    if nodata is None:
+        with rasterio.open(path, "r+") as file:
+            file.write_mask(~hole)
+    (in_place,) = open_in_place(path.parent, tmp_path / "labels", bands=BANDS, split=TRAIN_ONLY)
+    (store,) = ingest(path.parent, tmp_path / "labels", tmp_path / "store", bands=BANDS, shares=(1, 0, 0))
+    image = np.where(hole, np.nan if dtype == "float32" else 0, image)
+    window = Window(0, 0, 64, 64)
+    for source in (in_place, store):
+        np.testing.assert_array_equal(source.read_image(window), image)
+        np.testing.assert_array_equal(source.read(window)[0], image)
+        np.testing.assert_array_equal(np.isnan(source.read_holed(window)[0]).all(axis=0), hole)
+        np.testing.assert_array_equal(source.read_labels(window) == NO_CLASS, hole | bare)
 
 
 def test_near_infrared_is_no_alpha_and_nan_is_no_data(tmp_path: Path) -> None:

@@ -102,6 +102,21 @@ def test_an_interrupted_run_goes_on_with_the_same_result(scene, classified, segm
     assert sorted(item.name for item in tmp_path.iterdir()) == ["labels.tif", "labels.tif.aux.xml"]
 
 
+def test_what_a_mask_hides_changes_nothing(segmenter, tmp_path):
+    image = np.random.default_rng(0).integers(1, 255, (4, 64, 96)).astype("uint8")
+    valid = np.ones((64, 96), bool)
+    valid[20:50, 30:60] = False
+    results = []
+    for name, hidden in (("zero", 0), ("white", 255)):
+        image[:, ~valid] = hidden
+        path = write_raster(tmp_path / f"{name}.tif", image, north_up())
+        with rasterio.open(path, "r+") as dataset:
+            dataset.write_mask(valid)
+        with rasterio.open(classify(path, segmenter, tmp_path / f"{name}.labels.tif")) as found:
+            results.append(found.read())
+    np.testing.assert_array_equal(*results)
+
+
 def test_bands_are_found_by_name(segmenter, tmp_path):
     image = np.random.default_rng(0).integers(1, 255, (5, 40, 50)).astype("uint8")
     plain = write_raster(tmp_path / "plain.tif", image[[3, 0, 2, 4]], north_up())

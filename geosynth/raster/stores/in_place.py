@@ -23,7 +23,7 @@ from geosynth.raster.bands import check_image_type, common_bands
 from geosynth.raster.mosaic import lay_over
 from geosynth.raster.names import image_name
 from geosynth.raster.quantities import agreed_quantities
-from geosynth.raster.read import Array, ImageRaster, Mask, Raster
+from geosynth.raster.read import Array, ImageRaster, Mask, Raster, without_hidden
 from geosynth.raster.stores.items import Item
 from geosynth.raster.stores.pairs import LegendOf, Pair, TargetGrid, open_pairs
 from geosynth.raster.stores.source import PatchSource, Scene
@@ -148,11 +148,11 @@ class InPlace(PatchSource):
         return [scene.name for scene, is_under in zip(self.scenes, under, strict=True) if is_under]
 
     def read(self, window: Window) -> tuple[Array, ClassIndices]:
-        """See `PatchSource`; the imagery is 0 where there is no scene."""
+        """See `PatchSource`; the imagery is 0 where there is no scene, and as `without_hidden` where it has no data."""
         image = np.zeros((len(self.band_names), window.height, window.width), dtype=self.dtype)
         indices, valid = self._blank(window)
         for pair, local, place in self._parts(window):
-            values, has_data = pair.image.read(local)
+            values, has_data = _imagery(pair, local)
             found, has_class = _classes(pair, local, has_data)
             lay_over(indices, valid.copy(), place, found, has_class)
             lay_over(image, valid, place, values, has_class)
@@ -162,7 +162,7 @@ class InPlace(PatchSource):
         """See `PatchSource`; labels are read only where scenes overlap."""
         parts = list(self._parts(window))
         if len(parts) == 1 and parts[0][0].window.contains(window):
-            return parts[0][0].image.read(parts[0][1])[0]
+            return _imagery(*parts[0][:2])[0]
         return self.read(window)[0]
 
     def read_labels(self, window: Window) -> ClassIndices:
@@ -221,6 +221,12 @@ def files_of(raster: Raster) -> list[Path]:
     belonging = set(raster.files) - set(named)
     files = [*map(Path, named), *sorted(map(Path, belonging))]
     return files if all(file.is_file() for file in files) else []
+
+
+def _imagery(pair: Pair, local: Window) -> tuple[Array, Mask]:
+    """Imagery (bands, height, width) without what its mask hides, and where there is data (height, width)."""
+    values, has_data = pair.image.read(local)
+    return without_hidden(values, has_data), has_data
 
 
 def _labelled(pair: Pair, local: Window) -> tuple[Array, Mask]:

@@ -77,8 +77,8 @@ def ingest(
 
     Where scenes overlap, the later one (in the order given; in a folder, by name) counts, except where it has no data.
     A warning counts the hidden pixels, and scenes that are entirely hidden are left out. Rasters on the common grid are
-    copied bit by bit. The store's `image` has the values of the files; its `labels` are nodata wherever the image or
-    the label raster has no data.
+    copied bit by bit. The store's `image` has the values of the files, and 0 (or NaN, in floats) where these have no
+    data; its `labels` are nodata wherever the image or the label raster has no data.
 
     After an interruption or a kill, the same call continues, see `UnfinishedWork`. If arguments or files have changed
     since, it starts over and says so.

@@ -121,8 +121,8 @@ class PatchSource(ABC):
         """Imagery and classes of a window inside the grid, in one pass.
 
         Returns:
-            imagery (bands, height, width) of `dtype`, and class indices (height, width), `num_classes` where image or
-            labels have no data.
+            imagery (bands, height, width) of `dtype`, 0 (or NaN) where it has no data, and class indices (height,
+            width), `num_classes` where image or labels have no data.
 
         Raises:
             RasterError: if it cannot be read; it names the file.

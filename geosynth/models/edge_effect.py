@@ -43,8 +43,8 @@ def shares_around(labels: npt.NDArray[Any], num_classes: int) -> npt.NDArray[np.
     down, across = (side // STYLE_CELL for side in labels.shape)
     labels = np.ascontiguousarray(labels, np.uint8)
     pixels = np.zeros((num_classes, down, across), np.int64)
-    for number in np.flatnonzero(np.bincount(labels.ravel(), minlength=num_classes)[:num_classes]):
-        # Eight pixels of a row at once, as the bytes of a number: 40 times as fast as a sum over two axes.
+    for number in range(num_classes):
+        # Eight pixels of a row at once, as the bytes of a number: over 20 times as fast as a sum over two axes.
         eights = (labels == number).view(np.uint64).reshape(down, STYLE_CELL, across).sum(1)
         pixels[number] = (eights * np.uint64(0x0101010101010101)) >> np.uint64(56)
     area = _in_squares(np.full((1, down, across), STYLE_CELL**2))

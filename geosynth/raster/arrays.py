@@ -47,7 +47,7 @@ def single_layer(array: xr.DataArray, name: str) -> xr.DataArray:
 
     Raises:
         GridError: if it has no spatial dimensions.
-        DataError: if it has more than one layer, or does not contain numbers.
+        DataError: if it has more than one layer.
     """
     placed = with_places(array)
     if placed is None:
@@ -60,8 +60,6 @@ def single_layer(array: xr.DataArray, name: str) -> xr.DataArray:
             f"{name}: more than one layer ({sizes}); choose one with .isel (colours are bytes over band: red, green,"
             " blue)"
         )
-    if placed.dtype.kind not in "iuf":
-        raise DataError(f"{name}: holds {placed.dtype} values; class codes are integers")
     return placed.squeeze(others, drop=True).transpose(y, x)
 
 
@@ -135,6 +133,7 @@ class LabelArray(Raster):
             DataError: if it has more than one layer, or does not contain numbers.
         """
         name = "labels" if labels.name is None else f"labels {labels.name!r}"
+        _check_numbers(labels, name)  # first: rioxarray cannot say the nodata of others
         nodata, has_colours = labels.rio.nodata, _has_colours(labels)
         if has_colours:
             labels, nodata = _colours_as_codes(labels, nodata_colour(nodata))
@@ -215,6 +214,12 @@ class LabelArray(Raster):
             image = image.rio.write_crs(self.geobox.crs.to_wkt())
         written: xr.DataArray = image.rio.write_transform(self.geobox.affine)
         return written
+
+
+def _check_numbers(labels: xr.DataArray, name: str) -> None:
+    if labels.dtype.kind not in "iuf":
+        remedy = " (.astype('uint8') makes them 0 and 1)" if labels.dtype.kind == "b" else ""
+        raise DataError(f"{name}: has {labels.dtype} values; class codes are integers{remedy}")
 
 
 def _has_colours(array: xr.DataArray) -> bool:

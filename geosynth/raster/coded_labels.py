@@ -102,8 +102,11 @@ def labels_as_codes(raster: Raster) -> Raster:
     """Labels as one band of codes: a band for each class as `OneHotLabels`, colours as `ColourLabels`, else unchanged.
 
     Whether each band is a class is judged by a few squares of pixels. Bytes of red, green, blue and alpha are colours,
-    unless a colour is transparent.
+    unless a colour is transparent. Of codes and alpha, the codes are read, and alpha is their mask.
     """
+    if isinstance(raster, RasterFile) and raster.count == 2 and "alpha" in raster.colour_interpretation:
+        codes = 1 - raster.colour_interpretation.index("alpha")
+        return open_raster(raster.path, raster.bands[codes : codes + 1])
     if not _FEWEST <= raster.count <= _MOST or raster.dtype.kind not in "iu":
         return colours_as_codes(raster)
     seen = np.zeros(raster.count, bool)

@@ -243,6 +243,11 @@ REFUSED = {
         r"more than one layer \(band 3\).* \(colours are bytes over band: red, green, blue\)",
     ),
     "words": (lambda labels: labels.astype(str), DataError, "class codes are integers"),
+    "booleans": (
+        lambda labels: (labels > 2).assign_attrs(_FillValue=15),  # of the codes, as xarray keeps it
+        DataError,
+        r"bool values; class codes are integers \(.astype\('uint8'\) makes them 0 and 1\)",
+    ),
     "no column": (lambda labels: labels.isel(x=[]), GridError, "no pixel along 'x'"),
     "one column, size unknown": (lambda labels: labels.isel(x=[0]), GridError, "one pixel along 'x'"),
 }

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
+from rasterio.enums import ColorInterp
 
 from geosynth.errors import DataError, GridError, LegendError
 from geosynth.grid import TilePlan, Window
@@ -159,6 +161,20 @@ def test_labels_without_any_class_are_refused(tmp_path: Path, fill: int, dtype: 
 def test_what_is_no_label_raster(tmp_path: Path, values: np.ndarray, complaint: str) -> None:
     with pytest.raises(DataError, match=complaint):
         LabelRaster(write_raster(tmp_path / "image.tif", values, north_up()), CHESAPEAKE)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_alpha_beside_codes_is_their_mask(tmp_path: Path, place: int) -> None:
+    known, alpha = random_codes(0, 40, 50).astype(np.uint8), np.zeros((40, 50), np.uint8)
+    alpha[:, 7:] = 255
+    bands, colours = [known, known], [ColorInterp.gray, ColorInterp.gray]
+    bands[place], colours[place] = alpha, ColorInterp.alpha
+    path = write_raster(tmp_path / "labels.tif", np.stack(bands), north_up())
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = colours
+    codes, valid = LabelRaster(path, CHESAPEAKE).read_codes(Window(0, 0, 40, 50))
+    np.testing.assert_array_equal(codes, known)
+    np.testing.assert_array_equal(valid, alpha > 0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -7,9 +7,10 @@ by colours are read by a `ColourLegend`, whose codes are colours.
 
 from __future__ import annotations
 
+import colorsys
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Self
@@ -43,11 +44,16 @@ ClassIndices = npt.NDArray[np.uint8]
 
 _FORM = "a legend has `name: NAME`, `classes:` with lines as `- {code: 1, name: water}`, and, if needed, `nodata: [0]`"
 
+_GOLDEN = 0.618  # of the circle of hues: however many colours are made, neighbours lie far apart
+
 # Codes for classes that a translation lacks: far below any code in a raster.
 _ABSENT_START, _ABSENT_END = -(2**62), -(2**61)
 
 NO_COLOUR = 1 << 24
 """A code beyond those of all colours, for pixels without data."""
+
+GREY = "#808080"
+"""The colour of a class that is given none."""
 
 # Colours without a class; if there are more, the raster is an image, or its edges have been softened.
 MOST_UNKNOWN_COLOURS = 64
@@ -64,7 +70,7 @@ class LegendClass(BaseModel):
 
     code: Code
     name: str = Field(min_length=1)
-    colour: Colour = "#808080"
+    colour: Colour = GREY
     also: tuple[Code, ...] = ()
     also_colours: tuple[Colour, ...] = ()
 
@@ -381,6 +387,20 @@ class ColourLegend(Legend):
 
 def _number(colour: str) -> int:
     return int(colour[1:], 16)
+
+
+def told_apart(colours: Sequence[str | None]) -> list[str]:
+    """The colours to show classes in: those that were given, and made ones for the others, if there are several.
+
+    Args:
+        colours: of the classes; `GREY` or None if a class was given none.
+    """
+    without = [index for index, colour in enumerate(colours) if colour in (None, GREY)]
+    shown = [colour or GREY for colour in colours]
+    for place, index in enumerate(without if len(without) > 1 else ()):
+        channels = colorsys.hsv_to_rgb(place * _GOLDEN % 1, 0.7, (0.9, 0.6)[place % 2])
+        shown[index] = "#" + bytes(round(255 * channel) for channel in channels).hex()
+    return shown
 
 
 def plain(name: str) -> str:

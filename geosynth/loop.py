@@ -228,8 +228,9 @@ class Loop:
 
     def tell(self) -> None:
         """Report the progress. A `KeyboardInterrupt` from the callback interrupts the training as Ctrl-C does."""
+        left = self._seconds_left()
         try:
-            self.progress(min(self.done, self.steps), self.steps, self._seconds_left())
+            self.progress(min(self.done, self.steps), self._steps_until_over(left), left)
         except KeyboardInterrupt:
             self.is_interrupted = self.is_save_due = True
 
@@ -253,11 +254,23 @@ class Loop:
             Checkpoint(self.job, self.done, self.seconds, network.state_dict(), others).save(self.path)
         self._saved = time.monotonic()
 
+    def _steps_until_over(self, seconds_left: float) -> int:
+        """All steps; if the time will end the training before, those that will be done by then."""
+        if self.is_finished:
+            return min(self.done, self.steps)
+        if not self.max_time or not self._seconds_of_step:
+            return self.steps
+        return min(self.steps, self.done + math.ceil(seconds_left / self._seconds_of_step))
+
+    @property
+    def _seconds_of_step(self) -> float:
+        """Their mean in this run."""
+        return (self.seconds - self._earlier_seconds) / max(1, self.done - self._earlier_steps)
+
     def _seconds_left(self) -> float:
         if self.is_finished:
             return 0.0
-        run = self.seconds - self._earlier_seconds
-        by_steps = (self.steps - self.done) * run / max(1, self.done - self._earlier_steps)
+        by_steps = (self.steps - self.done) * self._seconds_of_step
         by_time = self.max_time - self.seconds if self.max_time else math.inf
         return max(0.0, min(by_steps, by_time))
 

@@ -12,7 +12,7 @@ from geosynth.errors import DataError, GridError, SettingsError
 from geosynth.files import refuse_folder, refuse_inputs
 from geosynth.grid.alignment import north_up, same_area
 from geosynth.grid.crs import crs_name
-from geosynth.legend import Legend
+from geosynth.legend import GREY, Legend, told_apart
 from geosynth.page import png_address, render_page
 from geosynth.raster.class_table import ClassTable
 from geosynth.raster.images import open_image
@@ -20,8 +20,6 @@ from geosynth.raster.mark import mark_of
 from geosynth.raster.preview import shown_images, shown_shape, turned_north
 from geosynth.raster.read import ImageRaster, bounded_cache
 from geosynth.unfinished import UnfinishedWork, making
-
-_UNNAMED = "#808080"  # for a code without a colour
 
 
 def view(
@@ -67,7 +65,7 @@ def view(
     if read_by is not None and not any(map(_may_be_labels, opened)):
         raise SettingsError("none of the rasters is labels, a single band of integers", setting="legend")
     with bounded_cache():
-        page = _page(opened, [_classes(raster, read_by) for raster in opened], size)
+        page = _page(opened, [_told_apart(_classes(raster, read_by)) for raster in opened], size)
     with making(out) as made:
         made.write_text(page, encoding="utf-8")
     return out
@@ -102,7 +100,7 @@ def _page(rasters: Sequence[ImageRaster], tables: Sequence[ClassTable], size: in
         }
         for raster, table in zip(rasters, tables, strict=True)
     ]
-    classes = {name: colour or _UNNAMED for table in tables for name, colour in table.values() if name}
+    classes = {name: colour or GREY for table in tables for name, colour in table.values() if name}
     return render_page(
         "view",
         layers=layers,
@@ -123,6 +121,13 @@ def _classes(raster: ImageRaster, legend: Legend | None) -> ClassTable:
     return {code: (table[code][0], own.get(code, (None, None))[1]) for code in table} or own
 
 
+def _told_apart(table: ClassTable) -> ClassTable:
+    """The table with colours for all classes that have names."""
+    named = list(dict.fromkeys((name, colour) for name, colour in table.values() if name))
+    shown = dict(zip(named, told_apart([colour for _, colour in named]), strict=True))
+    return {code: (name, shown[name, colour] if name else colour) for code, (name, colour) in table.items()}
+
+
 def _may_be_labels(raster: ImageRaster) -> bool:
     return raster.count == 1 and raster.dtype.kind in "ui"
 
@@ -134,5 +139,5 @@ def _labels(raster: ImageRaster, shape: tuple[int, int], table: ClassTable) -> n
     for code in np.unique(codes[0][valid]):
         name, colour = table.get(int(code), (None, None))
         if name or colour:
-            picture[valid & (codes[0] == code)] = (*bytes.fromhex((colour or _UNNAMED)[1:]), 255)
-    return turned_north(picture, raster)
+            picture[valid & (codes[0] == code)] = (*bytes.fromhex((colour or GREY)[1:]), 255)
+    return turned_north(picture, raster.geobox)

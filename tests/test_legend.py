@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geosynth.errors import LegendError
-from geosynth.legend import CHESAPEAKE, Legend
+from geosynth.legend import CHESAPEAKE, Legend, LegendClass, told_apart
 from strategies import few, legends
 
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", ">u2", ">i4"]
@@ -297,3 +297,11 @@ def test_legends_are_frozen_and_hashable() -> None:
     assert len({CHESAPEAKE, Legend.load("chesapeake")}) == 1
     with pytest.raises(ValueError):
         CHESAPEAKE.name = "other"  # type: ignore[misc]
+
+
+def test_only_classes_without_a_colour_get_one() -> None:
+    assert told_apart(["#123456", None, "#808080"])[0] == "#123456"
+    assert told_apart(["#123456", "#808080"]) == ["#123456", "#808080"]
+    made = told_apart([None, "#123456", *[None] * 20])
+    assert len(set(made)) == len(made)
+    assert LegendClass(code=1, name="x", colour=made[0]).colour == made[0]

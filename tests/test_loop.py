@@ -123,7 +123,7 @@ def test_time_ends_it_too_and_counts_over_all_runs(tmp_path, clock):
             loop.end_step()
             loop.tell()
     assert (loop.done, loop.seconds) == (13, 110.0)
-    assert told == [(11, 1000, 30.0), (12, 1000, 10.0), (13, 1000, 0.0)]
+    assert told == [(11, 13, 30.0), (12, 13, 10.0), (13, 13, 0.0)]
     assert list(loop.until_over("abc")) == []
 
 

@@ -22,7 +22,7 @@ from rasterio.enums import ColorInterp
 
 import geosynth
 from geosynth.errors import DataError, GeosynthError, GridError, OutputError, SettingsError
-from geosynth.legend import CHESAPEAKE
+from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.class_table import write_attribute_table
 from geosynth.raster.raster_file import open_raster
 from rasters import NORTH_UP, UTM_18N, random_image, write_raster
@@ -185,6 +185,18 @@ def test_a_legend_colours_labels_whose_table_has_names_only(tmp_path: Path, rast
     page = geosynth.view(tmp_path / "labels.zarr", tmp_path / "page.html", legend="chesapeake")
     assert (pictures_in(page)[0] == (*WATER, 255)).all()
     assert "lake" in page.read_text(encoding="utf-8")
+
+
+def test_classes_without_colours_are_told_apart(tmp_path: Path) -> None:
+    codes = np.repeat(np.arange(12, dtype=np.uint8)[:, np.newaxis], WIDTH, axis=1)
+    names = [{"code": code, "name": f"class {code}"} for code in range(12)]
+    path = write_raster(tmp_path / "labels.tif", codes, NORTH_UP, crs=UTM_18N)
+    write_attribute_table(path, Legend.from_values({"name": "no colours", "classes": names}))
+    (picture,) = pictures_in(geosynth.view(path, tmp_path / "page.html"))
+    colours = picture[:, 0, :3].astype(int)
+    apart = np.abs(colours[:, np.newaxis] - colours).sum(axis=-1)
+    assert apart[np.triu_indices(12, 1)].min() > 30
+    assert apart[np.arange(11), np.arange(1, 12)].min() > 150, "of neighbours in the list"
 
 
 def test_rasters_stored_south_up_are_shown_north_up(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from geosynth.evaluation.pixels import ratio
 from geosynth.evaluation.report import Report
 from geosynth.evaluation.tiles import Pixels, StoreTiles, TilePair
 from geosynth.grid import Window
+from geosynth.legend import told_apart
+from geosynth.raster.preview import turned_north
 
 _NUM_PICTURES = 4
 _PICTURE_SIZE = 256
@@ -86,12 +88,14 @@ def draw_pictures(pair: TilePair, levels: Levels, tiles: Sequence[Window], seed:
     """
     chosen = np.random.default_rng(seed).permutation(len(tiles))[:_NUM_PICTURES]
     windows = {pair.frame(tiles[index], _PICTURE_SIZE, _PICTURE_SIZE) for index in chosen.tolist()}
-    palette = np.array([entry.rgb for entry in pair.legend.classes] + [(255, 255, 255)], dtype=np.uint8)
+    colours = told_apart([entry.colour for entry in pair.legend.classes])
+    palette = np.array([list(bytes.fromhex(colour[1:])) for colour in [*colours, "#ffffff"]], dtype=np.uint8)
     pictures = []
     for window in sorted(windows):
         block = pair.read(window).seen(levels)
-        real, synthetic = (_shown(image, pair.bands) for image in (block.real, block.synthetic))
-        pictures.append(Picture(pair.describe(window), palette[block.indices], real, synthetic))
+        real, synthetic = (_shown(image, pair) for image in (block.real, block.synthetic))
+        labels = turned_north(palette[block.indices], pair.geobox)
+        pictures.append(Picture(pair.describe(window), labels, real, synthetic))
     return pictures
 
 
@@ -102,10 +106,10 @@ def draw_closest(pair: StoreTiles, levels: Levels, closest: Sequence[ClosestPair
         synthetic = levels.of(pair.twins[0].read_image(Window(*one.synthetic_window)))
         train = levels.of(pair.source.read_image(Window(*one.train_window)))
         caption = f"{one.distance:.3g}: {one.synthetic}; {one.train}"
-        pictures.append(ClosestPicture(caption, _shown(synthetic, pair.bands), _shown(train, pair.bands)))
+        pictures.append(ClosestPicture(caption, _shown(synthetic, pair), _shown(train, pair)))
     return pictures
 
 
-def _shown(image: Pixels, bands: tuple[str, ...]) -> Pixels:
-    """An image in natural colours, (height, width, 3)."""
-    return np.moveaxis(image[list(rgb_bands(bands))], 0, -1)
+def _shown(image: Pixels, pair: TilePair) -> Pixels:
+    """A part of an image in natural colours, north up, (height, width, 3)."""
+    return turned_north(np.moveaxis(image[list(rgb_bands(pair.bands))], 0, -1), pair.geobox)

@@ -13,6 +13,7 @@ from geosynth.estimate import Estimate, Floats, draw_places, estimate_from_draws
 from geosynth.evaluation.levels import Levels
 from geosynth.evaluation.measures import BandLevels, ClassComparison, Comparison, Headline, ImageLevels
 from geosynth.evaluation.tiles import Tile, TilePair
+from geosynth.legend import told_apart
 from geosynth.raster.read import Array
 
 # NDVI is in [-1, 1]; bins are centred on multiples of 0.002, so that -1, 0 and 1 are exact.
@@ -93,6 +94,7 @@ class Distributions:
         weights = draw_places(self._pair.num_places, seed)
         pixels = self.bands[:, 0, :, 0].sum(axis=(0, 2), dtype=np.int64)
         classes, of_bands, of_ndvi = [], [], []
+        colours = told_apart([entry.colour for entry in self._pair.legend.classes])
         for index in np.flatnonzero(pixels).tolist():
             bands = [
                 _compare(name, self.bands[:, :, index, number], self._levels.values(number), step, weights)
@@ -106,7 +108,7 @@ class Distributions:
             classes.append(
                 ClassComparison(
                     name=self._pair.legend.classes[index].name,
-                    colour=self._pair.legend.classes[index].colour,
+                    colour=colours[index],
                     pixels=int(pixels[index]),
                     share=float(pixels[index] / pixels.sum()),
                     bands=tuple(comparison for comparison, _ in bands),

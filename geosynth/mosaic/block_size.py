@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import psutil
 
@@ -37,7 +39,7 @@ def choose_block_size(painter: Painter, writing: int = _WRITING_BYTES) -> int:
         if needed <= limit:
             return size
     raise SettingsError(
-        f"{limit / 1e9:.2g} GB are too little: this model needs {needed / 1e9:.2g} GB at least, of which"
+        f"{limit / 1e9:g} GB are too little: this model needs {math.ceil(needed / 1e8) / 10} GB at least, of which"
         f" {present / 1e9:.2g} GB are the libraries and the model itself",
         setting="max_memory",
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from odc.geo.geobox import GeoBox
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -64,12 +65,12 @@ def shown_images(rasters: Sequence[ImageRaster], shape: tuple[int, int]) -> list
         low, high = limits[kind]
         scaled = (np.where(valid, values, low) - low) / max(high - low, 1e-9)
         pictures.append(np.dstack([*(255 * scaled.clip(0, 1)).round(), np.where(valid, 255, 0)]).astype(np.uint8))
-    return [turned_north(picture, raster) for picture, raster in zip(pictures, rasters, strict=True)]
+    return [turned_north(picture, raster.geobox) for picture, raster in zip(pictures, rasters, strict=True)]
 
 
-def turned_north(picture: npt.NDArray[np.uint8], raster: ImageRaster) -> npt.NDArray[np.uint8]:
-    """A picture of a whole raster, (height, width, 4), with its northernmost row first."""
-    return picture[::-1] if is_south_up(raster.geobox) else picture
+def turned_north(picture: npt.NDArray[np.uint8], geobox: GeoBox) -> npt.NDArray[np.uint8]:
+    """A picture of pixels of a grid, (height, width, channels), with its northernmost row first."""
+    return picture[::-1] if is_south_up(geobox) else picture
 
 
 def _limits(values: Array) -> tuple[float, float]:

@@ -127,17 +127,22 @@ def test_a_split_as_json_and_only_in_a_file(call: Call, store: Path, tmp_path: P
         (("--by", "tiles"), "blocks, clusters, polygons or scenes"),
         (("--by", "polygons"), "needs a file"),
         (("--buffer", "far"), "neither metres, as in 200, nor pixels, as in 64px"),
-        (("--buffer", "100px"), "leaves fold"),
+        (("--block-size", "64", "--buffer", "100px"), "leaves fold"),
         (("--train", "."), "for --check"),
         (("--overwrite",), "--overwrite: no effect without --out"),
         (("--patch-size", "8"), "--patch-size: no effect without --check"),
         (("--check", "--patch-size", "9999"), "no fold holds a patch of 9999 px"),
         (("--check", "--out", "split.gpkg"), "--out: no effect with --check"),
+        (("--check", "--by", "clusters"), "--by: no effect with --check"),
+        (("--by", "clusters", "--block-size", "64"), "--block-size: no effect with --by clusters"),
+        (("--by", "polygons", "--seed", "0"), "--seed: no effect with --by polygons"),
+        (("--by", "scenes", "--shares", "1,0,1"), "--shares: no effect with --by scenes"),
+        (("--by", "scenes", "--no-stratify"), "--stratify: no effect with --by scenes"),
         (("--check", "--buffer", "far"), "neither metres, as in 200, nor pixels, as in 64px"),
     ],
 )
 def test_one_line_says_what_is_wrong(call: Call, store: Path, arguments: tuple[str, ...], said: str) -> None:
-    done = call("split", "--data", store, "--block-size", 64, *arguments)
+    done = call("split", "--data", store, *arguments)
     assert done.code == 1
     assert done.out == ""
     assert said in done.err

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from affine import Affine
 from evaluation_scenes import WriteScene, blobs, textured
 from PIL import Image
 
@@ -107,6 +108,26 @@ def test_pictures_show_labels_and_images_in_their_colours(page: Any, legend: Leg
         assert labels.shape == (256, 256, 3)
         assert np.array_equal(labels, colours[codes[window]])
         assert np.array_equal(image, np.moveaxis(real[3:0:-1][(slice(None), *window)], 0, -1))
+
+
+def test_pictures_of_rasters_stored_south_up_are_north_up(
+    write_scene: WriteScene, legend: Legend, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    codes = blobs(rng, 128, 128)
+    scenes = {"real": textured(rng, codes), "synthetic": textured(rng, codes), "labels": codes}
+    shown = []
+    for up in ("north", "south"):
+        down = {"transform": Affine(1, 0, 500_000, 0, 1, 4_499_872)} if up == "south" else {}
+        rasters = {
+            name: write_scene(f"{up}_{name}.tif", values[:, :: -1 if down else 1], **down)
+            for name, values in scenes.items()
+        }
+        options = {"legend": legend, "bands": ("red", "green", "blue", "nir"), "tile_size": 64, "features": False}
+        evaluate(**rasters, out=tmp_path / up, **options)
+        text = (tmp_path / up / "report.html").read_text(encoding="utf-8")
+        shown.append(set(re.findall(r"base64,([\w+/=]+)", text)))
+    assert shown[0] == shown[1] != set()
 
 
 def test_curves_stay_inside_their_frame(page: Any) -> None:

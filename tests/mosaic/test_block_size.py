@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -80,6 +81,20 @@ def test_too_little_memory_is_refused_with_what_is_needed(tiny_model: GeneratorM
     settings = GenerateSettings.parse({"max_memory": "100MB"})
     with pytest.raises(SettingsError, match=r"max_memory: 0\.1 GB are too little: this model needs .* GB at least"):
         choose_block_size(painter_for(ANYWHERE, tiny_model, settings))
+
+
+def test_what_is_needed_is_more_than_what_is_too_little(
+    tiny_model: GeneratorModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=3_000_000_000))
+    monkeypatch.setattr(sizes.psutil, "Process", lambda: fixed)
+    painter = painter_for(ANYWHERE, tiny_model, GenerateSettings())
+    smallest = 3_000_000_000 + needed_bytes(painter, 128)
+    with pytest.raises(SettingsError) as refused:
+        choose_block_size(painter_for(ANYWHERE, tiny_model, GenerateSettings.parse({"max_memory": smallest - 1})))
+    given, needed = re.findall(r"([\d.]+) GB (?:are|at least)", str(refused.value))
+    assert float(given) < float(needed)
+    assert float(needed) * 1e9 >= smallest
 
 
 def test_without_a_limit_the_block_size_is_that_of_the_settings(tiny_model: GeneratorModel) -> None:

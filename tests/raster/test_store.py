@@ -16,7 +16,7 @@ import zarr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from geosynth.errors import RasterError, SettingsError
+from geosynth.errors import LegendError, RasterError, SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.stores import source
@@ -271,6 +271,16 @@ def test_labels_are_read_as_class_indices(tmp_path: Path) -> None:
     store.write(Window(0, 0, 32, 32), random_image(0, 32, 32), codes)
     assert store.read_labels(Window(4, 0, 1, 8)).tolist() == [[0, 1, 2, 3, 4, 5, 6, 6]]
     assert (store.read_labels(Window(40, 40, 5, 5)) == 6).all()  # never written
+
+
+def test_codes_that_were_edited_in_must_be_the_legends(tmp_path: Path) -> None:
+    store = make(tmp_path / "store")
+    codes = np.full((32, 32), 15)
+    codes[4, :6] = [1, 0, 3, 9, 9, 6]
+    store.write(Window(0, 0, 32, 32), random_image(0, 32, 32), codes)
+    assert store.read_labels(Window(4, 0, 1, 3)).tolist() == [[0, 6, 2]]
+    with pytest.raises(LegendError, match=r"store: labels: codes .* does not know: 9 \(2 px\); .* nodata \(15\)$"):
+        store.read(store.window)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def test_a_twin_that_is_given_is_used(run, monkeypatch, tmp_path, options, expec
         (("--set", "tiles=3"), "tiles"),
         (("--real-tiles", "0", "--set", "coarse=nlcd"), "error: coarse: needs real tiles"),
         (("--synthetic-tiles", "2"), "synthetic tiles need a twin"),
+        (("--init", ".", "--weights", "imagenet"), "--weights: no effect with --init"),
     ],
 )
 def test_refusals_are_one_line(run, segment_store, tmp_path, options, said):

@@ -76,6 +76,7 @@ def test_options_become_settings(monkeypatch, run, tmp_path):
         (("replace", "--set", "segment.stepps=3"), "segment.stepps"),
         (("replace", "--config", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
         (("replace", "--dry-run", "--tabulate"), "--tabulate: no effect with --dry-run"),
+        (("replace", "--tabulate", "--workers", "2"), "--workers: no effect with --tabulate"),
         (("replace",), "not a geosynth store"),
     ],
 )

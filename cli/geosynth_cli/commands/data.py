@@ -273,18 +273,27 @@ def split(
     data: Annotated[
         str | None, input_option("--data", "A store; for --check also a vector file of polygons with a column fold.")
     ] = None,
-    by: Annotated[str, typer.Option("--by", help="blocks, clusters (of touching scenes), polygons or scenes.")] = (
-        "blocks"
-    ),
-    shares: Annotated[str, typer.Option("--shares", help="Shares of train, val and test.")] = "0.7,0.1,0.2",
+    by: Annotated[
+        str | None,
+        typer.Option("--by", help="blocks (default), clusters (of touching scenes), polygons or scenes."),
+    ] = None,
+    shares: Annotated[
+        str | None, typer.Option("--shares", help="Shares of train, val and test; default 0.7,0.1,0.2.")
+    ] = None,
     buffer: Buffer = "0",
     block_size: Annotated[
-        int, pixels_option("--block-size", "For --by blocks: side of a block, pixels; several times the buffer.")
-    ] = 1024,
-    seed: Annotated[int, typer.Option("--seed", help="Random seed of the choice of blocks or clusters.")] = 0,
+        int | None,
+        pixels_option(
+            "--block-size", "For --by blocks: side of a block, pixels; several times the buffer; default 1024."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Random seed of the choice of blocks or clusters; default 0.")
+    ] = None,
     stratify: Annotated[
-        bool, typer.Option("--stratify/--no-stratify", help="Give each fold its share of every class.")
-    ] = True,
+        bool | None,
+        typer.Option("--stratify/--no-stratify", help="Give each fold its share of every class (default), or do not."),
+    ] = None,
     polygons: Annotated[
         Path | None, input_option("--polygons", "For --by polygons: a vector file with a column fold, in any CRS.")
     ] = None,
@@ -315,8 +324,10 @@ def split(
     files = {name: paths for name, paths in (("train", train), ("val", val), ("test", test)) if paths}
     refuse_idle("without --check", not check, patch_size=patch_size)
     refuse_idle("without --out", out is None, overwrite=overwrite or None)
+    chosen: dict[str, Any] = {"shares": shares, "seed": seed, "stratify": stratify}
     if check:
-        refuse_idle("with --check", True, polygons=polygons, scenes=scenes, out=out)
+        rule = {"by": by, **chosen, "block_size": block_size, "polygons": polygons, "scenes": scenes}
+        refuse_idle("with --check", True, **rule, out=out, file_only=file_only or None)
         _check(data, files, buffer, patch_size, as_json)
         return
     import geosynth
@@ -324,15 +335,13 @@ def split(
 
     if data is None or files:
         raise SettingsError("--data STORE is needed; --train, --val and --test are for --check")
+    refuse_idle(f"with --by {by}", by in ("clusters", "polygons", "scenes"), block_size=block_size)
+    refuse_idle(f"with --by {by}", by in ("polygons", "scenes"), **chosen)
     with progress_bar("split") as progress:
         result = geosynth.split(
             data,
-            by=by,  # type: ignore[arg-type]  # checked there
-            shares=parse_shares(shares),
-            seed=seed,
+            **given(by=by, block_size=block_size, **chosen | {"shares": parse_shares(shares) if shares else None}),
             buffer=buffer,
-            block_size=block_size,
-            stratify=stratify,
             polygons=polygons,
             scenes=scenes,
             out=out,

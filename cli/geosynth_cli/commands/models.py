@@ -98,8 +98,17 @@ def train(
         seed=seed,
     )
     settings = geosynth.TrainSettings.resolve(**changes)
-    with naming_what_is_kept(out / "last.ckpt"), progress_bar("train") as progress:
-        model = geosynth.train(data, out, settings, fold=fold, progress=lambda done, total, left: progress(done, total))
+    steps_done = 0
+    with naming_what_is_kept(out / "last.ckpt"), progress_bar("train") as update:
+
+        def progress(done: int, total: int, seconds_left: float) -> None:
+            nonlocal steps_done
+            steps_done = done
+            update(done, total)
+
+        model = geosynth.train(data, out, settings, fold=fold, progress=progress)
+    if settings.max_time is not None:
+        typer.echo(f"{steps_done:,} of at most {settings.steps:,} steps", err=True)
     typer.echo(str(model))
 
 

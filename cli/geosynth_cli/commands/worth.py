@@ -78,6 +78,7 @@ def segment(
     """
     import geosynth
 
+    refuse_idle("with --init", init is not None, weights=weights)
     changes = given(
         other,
         real_tiles=real_tiles,
@@ -318,7 +319,8 @@ def study(
     """
     import geosynth
 
-    refuse_idle("with --dry-run", dry_run, tabulate=tabulate or None)
+    refuse_idle("with --dry-run", dry_run, tabulate=tabulate or None, scheduler=scheduler)
+    refuse_idle("with --tabulate", tabulate, workers=workers, scheduler=scheduler)
     lists = given(shares=shares, real_tiles=real_tiles, target_tiles=target_tiles, arms=arms, lambdas=lambdas)
     lists = {name: parse_names(text) for name, text in lists.items()}
     changes = given(other, config=config, seeds=seeds, tiles=tiles, synthetic_tiles=synthetic_tiles, **lists)

@@ -146,7 +146,7 @@ def ingest(
     sources = open_scenes(listed, to_legend, from_legend, bands, target)
     if per is not None:
         sources = [part for source in sources for part in source.by_date(per)]
-    folds = _chosen_folds(sources, shares)
+    folds = _chosen_folds(sources, {"by": by, "shares": shares})
     rule = rule if folds else rule.settled(sources)
     rule.model_copy(update={"stratify": False}).apply(sources, folds=folds)  # refuses early, counts nothing
     options = {"by": by, "shares": shares, "seed": seed, "block_size": block_size, "buffer": buffer, "per": per}
@@ -231,16 +231,21 @@ def _states(sources: Sequence[InPlace]) -> dict[str, Any]:
     return found
 
 
-def _chosen_folds(sources: Sequence[InPlace], shares: Sequence[float] | None) -> Folds | None:
-    """The folds of each source's scenes, as the items name them; None if they name none."""
+def _chosen_folds(sources: Sequence[InPlace], choice: Mapping[str, object]) -> Folds | None:
+    """The folds of each source's scenes, as the items name them; None if they name none.
+
+    Args:
+        sources: of the scenes.
+        choice: arguments that say how folds are chosen; None if not given.
+    """
     items = [pair.item for source in sources for pair in source.pairs]
     without = [item for item in items if item.fold is None]
     if len(without) == len(items):
         return None
     if without:
         raise DataError(f"{without[0].image}: has no fold, but others in the list have; give it one")
-    if shares is not None:
-        raise SettingsError("the items name their folds already; leave out the shares")
+    if told := next((name for name, value in choice.items() if value is not None), None):
+        raise SettingsError("no effect: the items name their folds already; leave it out", setting=told)
     return [[pair.item.fold for pair in source.pairs] for source in sources]
 
 

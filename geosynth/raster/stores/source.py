@@ -126,7 +126,7 @@ class PatchSource(ABC):
 
         Raises:
             RasterError: if it cannot be read; it names the file.
-            LegendError: if a label file contains codes that its legend does not list.
+            LegendError: if labels have codes that their legend does not list.
         """
 
     @abstractmethod

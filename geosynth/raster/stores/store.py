@@ -203,6 +203,7 @@ class Store(PatchSource):
 
         Raises:
             RasterError: if a chunk cannot be read.
+            LegendError: if labels have codes that the legend does not list.
         """
         return self.read_image(window), self.read_labels(window)
 
@@ -212,7 +213,14 @@ class Store(PatchSource):
 
     def read_labels(self, window: Window) -> ClassIndices:
         """See `PatchSource`."""
-        return self.legend.encode(self._readers["labels"].read_window(window))
+        codes = self._readers["labels"].read_window(window)
+        indices = self.legend.encode(codes)
+        strange = (indices == self.legend.num_classes) & (codes != self.nodata)
+        if strange.any():  # the labels were edited
+            found, pixels = np.unique(codes[strange], return_counts=True)
+            counts = dict(zip(found.tolist(), pixels.tolist(), strict=True))
+            self.legend.check(counts, f"{self.path}: labels", remedy=f"write its codes, or nodata ({self.nodata})")
+        return indices
 
     def read_extra(self, name: str, window: Window) -> Array:
         """See `PatchSource`."""

@@ -7,8 +7,10 @@ Progress = Callable[[int, int], None]
 StageProgress = Callable[[str, int, int], None]
 """Called with the name of a stage, such as "painting", and its numbers of finished parts and of all parts."""
 StepProgress = Callable[[int, int, float], None]
-"""Called with the number of finished steps, of all steps (with a limit of time, of those that it is likely to allow), and
-the estimated remaining seconds, NaN if unknown."""
+"""Called with the number of finished steps, of all steps, and the estimated remaining seconds, NaN if unknown.
+
+With a limit of time, all steps are those that it is likely to allow.
+"""
 
 
 def silent(*numbers: object) -> None:

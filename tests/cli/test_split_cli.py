@@ -84,8 +84,8 @@ def test_without_a_crs_lengths_are_pixels(call: Call, tmp_path: Path) -> None:
     data = make_scene_store(tmp_path / "store", places, crs=None, transform=Affine(2, 0, 5, 0, -2, 0)).path
     options = ("--by", "clusters", "--shares", "0.6,0,0.4", "--no-stratify")
     assert call("split", "--data", data, *options, "--buffer", "20px").code == 0
-    for more in ((), ("--check",)):
-        refused = call("split", "--data", data, *options, "--buffer", 20, *more)
+    for how in (options, ("--check",)):
+        refused = call("split", "--data", data, *how, "--buffer", 20)
         assert refused.code == 1
         assert "metres mean nothing here; give pixels, as in 64px" in refused.err
     kept = call("split", "--check", "--data", data, "--buffer", "60px", "--patch-size", "64px")

@@ -92,7 +92,7 @@ def test_what_is_needed_is_more_than_what_is_too_little(
     smallest = 3_000_000_000 + needed_bytes(painter, 128)
     with pytest.raises(SettingsError) as refused:
         choose_block_size(painter_for(ANYWHERE, tiny_model, GenerateSettings.parse({"max_memory": smallest - 1})))
-    given, needed = re.findall(r"([\d.]+) GB (?:are|at least)", str(refused.value))
+    given, needed = re.findall(r"([\d.]+) GB (?:are too|at least)", str(refused.value))
     assert float(given) < float(needed)
     assert float(needed) * 1e9 >= smallest
 

@@ -15,6 +15,7 @@ def asked(monkeypatch):
 
     def train(data, out, settings, *, fold, progress):
         calls.append((data, settings, fold))
+        progress(7, 7, 0.0)
         return out / "model.safetensors"
 
     monkeypatch.setitem(vars(geosynth), "train", train)
@@ -31,7 +32,7 @@ def test_options_become_settings(run, asked, tmp_path):
         *("--init", tmp_path / "earlier.safetensors"),
         *("--set", "adam_betas=[0, 0.999]", "--set", "perceptual_path=null"),
     )
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "7 of at most 1,000 steps\n"), "done by --max-time"
     assert out.strip() == str(tmp_path / "run" / "model.safetensors")
     [(data, settings, fold)] = asked
     assert (data, fold) == (str(tmp_path), "val")

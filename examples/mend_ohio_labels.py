@@ -29,6 +29,8 @@ SUSPICIOUS = 0.2  # share of a tile's water; in correct tiles it is below 0.1
 
 def main(images: Path, labels: Path, out: Path) -> None:
     """Write corrected tiles to `out`, a new folder, and print what was changed."""
+    if out.exists():
+        sys.exit(f"error: {out}: already exists; choose another folder")
     out.mkdir(parents=True)
     for path in sorted(labels.glob("*.tif")):
         mended = out / path.name

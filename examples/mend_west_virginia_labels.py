@@ -24,6 +24,8 @@ DARK = 83  # DN; nineteen of twenty pixels of canopies are below
 
 def main(images: Path, labels: Path, out: Path) -> None:
     """Write corrected tiles to `out`, a new folder, and print what was changed."""
+    if out.exists():
+        sys.exit(f"error: {out}: already exists; choose another folder")
     out.mkdir(parents=True)
     for path in sorted(labels.glob("*.tif")):
         mended = out / path.name

@@ -104,6 +104,12 @@ class GeneratorModel:
     looks: Mapping[str, Look] = field(default_factory=dict)
     _painting: Kept[SpadeGenerator] = field(default_factory=Kept, init=False, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        names, looks = ", ".join(self.card.bands.names), ", ".join(self.looks) or "none"
+        return (
+            f"GeneratorModel({str(self.path)!r}, {len(self.card.legend.names)} classes, bands: {names}, looks: {looks})"
+        )
+
     def painting(self, dtype: torch.dtype) -> SpadeGenerator:
         """The generator with its products in `dtype`: one for all images, which keeps its folded weights."""
         with torch.no_grad():

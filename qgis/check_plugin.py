@@ -65,7 +65,7 @@ def run(request, picture):
     except Exception as error:  # QgsProcessingException
         report["error"] = str(error)
     report |= {"progress": feedback.shown, "warnings": feedback.warnings, "infos": feedback.infos}
-    if output.endswith(".tif") and "error" not in report:
+    if output.endswith(".tif") and report.get("results"):
         layer = QgsRasterLayer(output, "made", "gdal")
         processor = context.layerToLoadOnCompletionDetails(output).postProcessor()
         if processor:

@@ -140,6 +140,11 @@ def test_the_size_of_pixels_is_what_they_mean():
 def test_the_embedded_model_loads():
     model = load_generator()
     assert model.card.legend == CHESAPEAKE
+    assert repr(model).endswith(
+        ".safetensors', 6 classes, bands: red, green, blue, nir, looks: ohio-summer, chesapeake-summer,"
+        " chesapeake-autumn)"
+    )
+    assert repr(model.looks["ohio-summer"]).startswith("Look(6 classes, observed in ")
 
 
 def test_a_card_is_written_as_ever():

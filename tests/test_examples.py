@@ -74,7 +74,7 @@ def test_bright_water_is_forest_where_there_is_much_of_it(tmp_path, run_script, 
     ):
         np.testing.assert_array_equal(mended.read(), expected)
         assert (mended.transform, mended.crs) == (before.transform, before.crs)
-    with pytest.raises(FileExistsError):
+    with pytest.raises(SystemExit, match=r"^error: .*out: already exists; choose another folder$"):
         run_script("mend_ohio_labels.py", *arguments)
 
 
@@ -107,13 +107,16 @@ def test_dark_low_vegetation_is_canopy(tmp_path, run_script, capsys):
     transform = north_up(1000, 2000)
     write_raster(tmp_path / "images" / "a.tif", image, transform)
     write_raster(tmp_path / "labels" / "a.tif", codes, transform)
-    run_script("mend_west_virginia_labels.py", *(str(tmp_path / name) for name in ("images", "labels", "out")))
+    arguments = [str(tmp_path / name) for name in ("images", "labels", "out")]
+    run_script("mend_west_virginia_labels.py", *arguments)
     with rasterio.open(tmp_path / "out" / "a.tif") as mended:
         found = mended.read()[0]
     assert (found[:17] == 2).all()
     np.testing.assert_array_equal(found[24:], codes[0, 24:])
     np.testing.assert_array_equal(found[:, :5] == 2, codes[0, :, :5] == 2)
     assert f"{(found != codes[0]).sum():,} pixels of low vegetation" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"^error: .*out: already exists; choose another folder$"):
+        run_script("mend_west_virginia_labels.py", *arguments)
 
 
 # --- average_models.py: the average of models that went on from the same one.

@@ -145,6 +145,10 @@ class Look:
     around: Tensor | None = None
     edge_effect: Tensor | None = None
 
+    def __repr__(self) -> str:
+        tiles, num_classes = self.departures.shape[:2]
+        return f"Look({num_classes} classes, observed in {tiles} tiles)"
+
     @property
     def of_tiles(self) -> Tensor:
         """What the objects of a tile have in common, minus the mean, (tiles, num_classes, 1, style_size)."""

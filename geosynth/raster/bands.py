@@ -263,7 +263,7 @@ def open_bands(
 ) -> ImageRaster:
     """An image, opened with the bands that a model needs, in the model's order.
 
-    Bands are found by the names that the user gave, else by those in the image, see `told_names`; if there are none,
+    Bands are found by the names that the user gave, else by those in the image, see `told_names`, in any case; without,
     they are taken in the model's order, leaving out a band of transparency. Their values must mean what they mean to
     the model, see `agreed_quantities`.
 
@@ -321,9 +321,10 @@ def _open_present(
         raise DataError(f"{image.path}: holds {image.dtypes[0]} values; the {model}'s are {bands.dtype}")
     own: Sequence[str | None]
     if chosen:
-        own = given_names(image, chosen)
+        own = _spelled_as(names, given_names(image, chosen))
     else:
-        own = max((image.band_names, told_names(image)), key=lambda own: len(set(names) & set(own)))
+        told = (_spelled_as(names, own) for own in (image.band_names, told_names(image)))
+        own = max(told, key=lambda own: len(set(names) & set(own)))
     if not chosen and not set(names) <= set(own) and not any(image.band_names):
         if image.count == len(names) and not _has_transparency(image):
             return image, list(range(image.count))
@@ -335,10 +336,20 @@ def _open_present(
     return (open_image(path, numbers) if chosen else _open_some(image, numbers)), present
 
 
+def _spelled_as(names: Sequence[str], own: Sequence[str | None]) -> list[str | None]:
+    """The names of an image's bands, spelled as in `names` where they differ in case alone."""
+    spelling = {name.casefold(): name for name in names if name not in own}
+    return [spelling.get((name or "").casefold(), name) for name in own]
+
+
 def _other_bands(image: ImageRaster, names: Sequence[str], model: str, chosen: Sequence[str] | None) -> DataError:
-    own = (name or colour for name, colour in zip(image.band_names, image.colour_interpretation, strict=True))
+    own = [name or colour for name, colour in zip(image.band_names, image.colour_interpretation, strict=True)]
     listed = ", ".join(_names_and_places(chosen)[0] if chosen else own)
-    remedy = "" if chosen or all(image.band_names) else " (rio edit-info --bidx N --description NAME FILE names one)"
+    remedy = ""
+    if not chosen and not all(image.band_names):
+        remedy = " (rio edit-info --bidx N --description NAME FILE names one)"
+    elif not chosen and not set(names) & set(own):
+        remedy = f" (NAME=DESCRIPTION for each, as in --bands {names[0]}={own[0]},..., says which is which)"
     return DataError(f"{image.path}: its bands are {listed}; the {model}'s are {', '.join(names)}{remedy}")
 
 

@@ -65,6 +65,10 @@ class Segmenter:
     def __init__(self, network: nn.Module, card: SegmenterCard, path: Path) -> None:
         self.network, self.card, self.path = network, card, path
 
+    def __repr__(self) -> str:
+        names, classes = ", ".join(self.card.bands.names), len(self.card.legend.names)
+        return f"Segmenter({str(self.path)!r}, {self.card.settings.encoder}, {classes} classes, bands: {names})"
+
     @property
     def device(self) -> torch.device:
         """The device that it predicts on."""

@@ -38,8 +38,12 @@ def _raster(name, text, optional=False):
     return QgsProcessingParameterRasterLayer(name, text, optional=optional)
 
 
-def _file(name, text, suffix, optional=True):
-    return QgsProcessingParameterFile(name, text, extension=suffix, optional=optional)
+def _model(text, optional=True):
+    return QgsProcessingParameterFile("MODEL", text, extension="safetensors", optional=optional)
+
+
+def _legend(text):
+    return QgsProcessingParameterFile("LEGEND", text, optional=True, fileFilter="Legends (*.yaml *.yml)")
 
 
 def _advanced(parameter):
@@ -94,11 +98,11 @@ class _Algorithm(QgsProcessingAlgorithm):
 
     def processAlgorithm(self, parameters, context, feedback):  # noqa: N802
         output = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
-        self.call([*self.words(_Values(self, parameters, context, feedback)), "--out", output, "--overwrite"], feedback)
-        return self.styled(output, context)
+        words = [*self.words(_Values(self, parameters, context, feedback)), "--out", output, "--overwrite"]
+        return self.styled(output, context) if self.call(words, feedback) else {}
 
     def call(self, words, feedback):
-        """Run the command; its error becomes the algorithm's."""
+        """Run the command; its error becomes the algorithm's. Returns False if the user cancelled it."""
 
         def tell(kind, value):
             {"progress": feedback.setProgress, "warning": feedback.pushWarning, "info": feedback.pushInfo}[kind](value)
@@ -106,10 +110,12 @@ class _Algorithm(QgsProcessingAlgorithm):
         try:
             command = find_command(ProcessingConfig.getSetting("GEOSYNTH_COMMAND"))
             feedback.pushCommandInfo(" ".join([command, *(f'"{word}"' if " " in word else word for word in words)]))
-            if run_command(command, words, tell, feedback.isCanceled) is None:
-                raise QgsProcessingException("stopped; finished work is kept, and the same run continues from there")
+            if run_command(command, words, tell, feedback.isCanceled) is not None:
+                return True
         except CommandError as error:
             raise QgsProcessingException(str(error)) from error
+        feedback.pushInfo("stopped; finished work is kept, and the same run continues from there")
+        return False
 
     def styled(self, output, context):
         """The results; layers that are added to the map get their style."""
@@ -220,8 +226,8 @@ class Paint(_Algorithm):
     def parameters(self):
         return [
             _raster("LABELS", "Label layer (class codes)"),
-            _file("MODEL", "Model file (empty: the embedded model)", "safetensors"),
-            _file("LEGEND", "Legend file (empty: the model's)", "yaml"),
+            _model("Model file (empty: the embedded model)"),
+            _legend("Legend file (empty: the model's)"),
             QgsProcessingParameterBoolean("RESAMPLE", "Bring labels to the model's pixel size", defaultValue=False),
             QgsProcessingParameterNumber("SEED", "Seed of styles and texture", defaultValue=0, minValue=0),
             _advanced(QgsProcessingParameterString("LOOK", "Name of a look in the model", optional=True)),
@@ -280,7 +286,7 @@ class Evaluate(_Algorithm):
             _raster("REAL", "Real image"),
             _raster("SYNTHETIC", "Synthetic image"),
             _raster("LABELS", "Label layer of both"),
-            _file("LEGEND", "Legend file (empty: chesapeake)", "yaml"),
+            _legend("Legend file (empty: chesapeake)"),
             QgsProcessingParameterBoolean("FEATURES", "Also compare features of a network (slow)", defaultValue=False),
             _device(),
         ]
@@ -307,7 +313,9 @@ class Evaluate(_Algorithm):
 
     def processAlgorithm(self, parameters, context, feedback):  # noqa: N802
         folder = self.parameterAsString(parameters, "OUTPUT", context)
-        self.call([*self.words(_Values(self, parameters, context, feedback)), "--out", folder, "--overwrite"], feedback)
+        words = [*self.words(_Values(self, parameters, context, feedback)), "--out", folder, "--overwrite"]
+        if not self.call(words, feedback):
+            return {}
         return {"OUTPUT": folder, "REPORT": str(Path(folder) / "report.html")}
 
 
@@ -323,7 +331,7 @@ class Classify(_Algorithm):
     def parameters(self):
         return [
             _raster("IMAGE", "Image"),
-            _file("MODEL", "Segmenter file", "safetensors", optional=False),
+            _model("Segmenter file", optional=False),
             _device(),
         ]
 
@@ -348,7 +356,7 @@ class Rasterize(_Algorithm):
         return [
             QgsProcessingParameterFeatureSource("VECTOR", "Polygons or lines", kinds),
             QgsProcessingParameterField("COLUMN", "Field with the class (names or codes)", None, "VECTOR"),
-            _file("LEGEND", "Legend file (empty: chesapeake)", "yaml"),
+            _legend("Legend file (empty: chesapeake)"),
             QgsProcessingParameterNumber(
                 "RESOLUTION", "Pixel size, metres", QgsProcessingParameterNumber.Double, 1.0,
                 optional=True, minValue=0,

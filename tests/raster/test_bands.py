@@ -53,6 +53,19 @@ def test_bands_are_found_by_what_the_image_calls_them(tmp_path: Path, told: dict
     assert opened.colour_interpretation[0] in ("red", "undefined")
 
 
+def test_names_may_differ_in_case(tmp_path: Path) -> None:
+    path = image(tmp_path, descriptions=["Blue", "GREEN", "Red", "nir"])
+    opened = open_bands(path, *model("red", "green", "blue"))
+    np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS[[2, 1, 0]])
+
+
+def test_bands_of_other_names_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = image(tmp_path, descriptions=["B02", "B03", "B04", "B08"])
+    remedy = r"are red, nir \(NAME=DESCRIPTION for each, as in --bands red=B02,\.\.\., says which is which\)$"
+    with pytest.raises(DataError, match=remedy):
+        open_bands(path, *model("red", "nir"))
+
+
 def test_an_image_that_names_no_bands_has_them_in_the_order_of_the_model(tmp_path: Path) -> None:
     opened = open_bands(image(tmp_path), *model("red", "green", "blue", "nir"))
     np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS)

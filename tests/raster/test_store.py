@@ -273,6 +273,11 @@ def test_labels_are_read_as_class_indices(tmp_path: Path) -> None:
     assert (store.read_labels(Window(40, 40, 5, 5)) == 6).all()  # never written
 
 
+def test_a_store_is_shown_in_a_line(tmp_path: Path) -> None:
+    store = make(tmp_path / "store")
+    assert repr(store) == f"Store({store.path!r}, 4 x {HEIGHT} x {WIDTH}, uint8, 3 scenes)"
+
+
 def test_codes_that_were_edited_in_must_be_the_legends(tmp_path: Path) -> None:
     store = make(tmp_path / "store")
     codes = np.full((32, 32), 15)

@@ -19,7 +19,7 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from geosynth.config.bands import Quantity
-from geosynth.errors import SettingsError
+from geosynth.errors import SettingsError, counted
 from geosynth.files import check_name
 from geosynth.grid import SpatialSplit, Window, ground_sampling_distance
 from geosynth.grid.alignment import describe_grid
@@ -110,6 +110,11 @@ class PatchSource(ABC):
     """How a generator made the imagery; empty for real imagery."""
 
     _class_pixels: dict[str, tuple[int, ...]] | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.geobox.shape
+        shape = f"{len(self.band_names)} x {height} x {width}, {self.dtype}"
+        return f"{type(self).__name__}({self.path!r}, {shape}, {counted(len(self.scenes), 'scene')})"
 
     @property
     def name(self) -> str:

@@ -18,7 +18,7 @@ from geosynth.grid import Window
 from geosynth.inputs import band_files
 from geosynth.raster.images import open_image
 from geosynth.raster.quantities import agreed_quantities
-from geosynth.raster.raster_file import RasterFile
+from geosynth.raster.raster_file import RasterFile, check_one_type
 from geosynth.raster.read import SCAN_BLOCK, Array, ImageRaster, Mask, Raster, filled
 from geosynth.raster.warp import unwarped
 
@@ -100,6 +100,7 @@ class CastFile(RasterFile):
 
     def __init__(self, path: str | Path, bands: Sequence[int], dtype: str) -> None:
         super().__init__(path, bands)
+        check_one_type(self)
         self.dtypes, self.dtype = (dtype,) * self.count, np.dtype(dtype)
         self.is_full = False  # it may be full in its own type, but not in this one
 
@@ -245,10 +246,11 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
         _warn_of_colours(first, names)
         _warn_of_descriptions(first, names)
     for image in files:
-        if image.count != first.count or set(image.dtypes) != {first.dtypes[0]}:
+        check_one_type(image)
+        if image.count != first.count or image.types != first.types:
             raise DataError(
-                f"{image.path}: {counted(image.count, 'band')} of {'/'.join(sorted(set(image.dtypes)))}, but"
-                f" {first.path} has {first.count} of {first.dtypes[0]}; ingest them into separate stores"
+                f"{image.path}: {counted(image.count, 'band')} of {image.types}, but {first.path} has"
+                f" {first.count} of {first.types}; ingest them into separate stores"
             )
         if _names(image, bands) != names:
             raise DataError(
@@ -317,8 +319,8 @@ def _open_present(
 ) -> tuple[ImageRaster, list[int]]:
     """An image with those of the model's bands that it has, at least one, and their positions among the model's."""
     image, names = open_chosen(path, chosen), bands.names
-    if any(own != bands.dtype for own in image.dtypes):
-        raise DataError(f"{image.path}: holds {image.dtypes[0]} values; the {model}'s are {bands.dtype}")
+    if image.types != bands.dtype:
+        raise DataError(f"{image.path}: holds {image.types} values; the {model}'s are {bands.dtype}")
     own: Sequence[str | None]
     if chosen:
         own = _spelled_as(names, given_names(image, chosen))

@@ -159,6 +159,7 @@ class RasterFile(ImageRaster):
     def _read(
         self, wrong: str, place: Any, shape: tuple[int, int] | None = None, how: str = "nearest"
     ) -> tuple[Array, Mask]:
+        check_one_type(self)
         dataset, out_shape = self._dataset(), None if shape is None else (self.count, *shape)
         try:
             values: Array = dataset.read(self.bands, window=place, out_shape=out_shape, resampling=Resampling[how])
@@ -233,6 +234,19 @@ def open_raster(path: str | Path, bands: Sequence[int] | None = None) -> RasterF
             f" (rio warp FILE NEW --dst-crs EPSG:{grid})"
         )
     return raster
+
+
+def check_one_type(image: ImageRaster) -> None:
+    """Refuse to read bands of several types, as a VRT may have, into one array.
+
+    Raises:
+        RasterError: if they are of several types.
+    """
+    if "/" in image.types:
+        raise RasterError(
+            f"{image.path}: its bands hold values of several types, {image.types}; convert them to one type first"
+            " (gdal_translate -ot TYPE FILE NEW)"
+        )
 
 
 def _check_bands(dataset: Any, path: str) -> None:

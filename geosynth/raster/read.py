@@ -96,6 +96,11 @@ class ImageRaster(Raster):
     """How pixels without data are marked: "none", "nodata" (value), "mask" or "alpha" (band)."""
 
     @property
+    def types(self) -> str:
+        """The types of its values, as in "uint8", or "int16/uint8" if bands differ."""
+        return "/".join(sorted(set(self.dtypes)))
+
+    @property
     @abstractmethod
     def quantities(self) -> tuple[Quantity, ...]:
         """What the values of each band mean; empty if the raster does not say."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from geosynth.config import GeneratorSettings
 from geosynth.config.networks import EDGE_SIDE
-from geosynth.models.edge_effect import edge_change, fitted_edge_effect, shares_around
+from geosynth.models.edge_effect import edge_change, fitted_edge_effect, shares_around, without_edges
 from geosynth.models.look_field import look_field
 from geosynth.models.look_fit import TileStyles, fit_look
 from geosynth.models.looks import OBJECTS, STYLE_CELL, Look, style_size
@@ -52,9 +52,23 @@ def test_a_window_sees_the_shares_that_the_whole_does(regions):
     labels, side = patches(640, 480), settings.look_side
     whole = Surroundings.of(labels, settings)
     part = Surroundings.of(labels[64 : 64 + 256 + 2 * side, 40 : 40 + 160 + 2 * side], settings)
-    for seen, expected in zip(part, whole.within(slice(64, 320), slice(40, 200)), strict=True):
-        assert seen.shape[-2:] == (32, 20)
+    assert part.ways.shape == (len(regions), 2, 32, 20)
+    assert part.shares.shape == (CLASSES, 32, 20)
+    same = whole.within(slice(64, 320), slice(40, 200))
+    for seen, expected in zip(part, same, strict=True):
         np.testing.assert_array_equal(seen, expected)
+    assert part.tobytes() == same.tobytes()
+    other = labels.copy()
+    other[64 : 64 + side] = 0  # outside the part, in what its looks depend on
+    elsewhere = Surroundings.of(other[64 : 64 + 256 + 2 * side, 40 : 40 + 160 + 2 * side], settings)
+    assert part.tobytes() != elsewhere.tobytes()
+
+
+def test_a_generator_without_looks_needs_no_shares():
+    plain = GeneratorSettings(num_classes=CLASSES, num_bands=BANDS)
+    seen = Surroundings.of(patches(64, 48), plain)
+    assert seen.ways.shape == (0, 2, 8, 6)
+    assert seen.shares.shape == (0, 8, 6)
 
 
 def test_the_effect_is_found_that_styles_were_made_with():
@@ -92,6 +106,17 @@ def a_look(effect):
     there = edge_change(around.unsqueeze(3), *effect.unsqueeze(2).unbind(1))
     departures = there - there.mean((0, 2), keepdim=True)
     return Look(torch.zeros(CLASSES, SIZE), departures, torch.ones(CLASSES) / 3, around=around, edge_effect=effect)
+
+
+def test_without_the_edges_that_explain_all_no_style_departs_from_the_mean():
+    look = a_look([0.6, -0.4])
+    even, usual = without_edges(look)
+    assert even.departures.abs().max() < 1e-6
+    change = 0.6 * look.around - 0.4 * ((look.around - 0.9).clamp(min=0) * 10)
+    torch.testing.assert_close(usual, change.mean((0, 2)).unsqueeze(1).expand(-1, SIZE))
+    again, nothing = without_edges(even)
+    assert again is even
+    assert not nothing.any()
 
 
 def test_a_style_is_changed_to_that_of_the_place_where_it_is_painted():

@@ -1,5 +1,7 @@
 """Looks fitted to images: what classes are and how much there is of each is found together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +105,17 @@ def test_a_class_that_the_tiles_lack_keeps_to_a_plausible_mean(known):
 def alike(objects):
     """Shares around objects that are everywhere the same, so that they explain nothing."""
     return torch.full(objects.shape[:3], 0.5, dtype=torch.float64)
+
+
+def test_a_known_look_without_edges_is_one_whose_edges_change_nothing(known):
+    """As in files of older versions."""
+    tiles = TileStyles.of(*scene([0.3, 0.15, 0.35, 0.2], seed=1), 4, (24,) * 4)
+    old = fit_look(tiles, replace(known, around=None, edge_effect=None))
+    same = fit_look(tiles, replace(known, edge_effect=torch.zeros_like(known.edge_effect)))
+    assert old.around is None
+    assert old.edge_effect is None
+    torch.testing.assert_close(old.mean, same.mean)
+    torch.testing.assert_close(old.departures, same.departures)
 
 
 def test_rare_styles_are_drawn_as_the_usual_ones():

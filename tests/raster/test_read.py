@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import geosynth
 from geosynth.errors import GeosynthError, GridError, RasterError
 from geosynth.grid import TilePlan, Window
 from geosynth.raster import raster_file
+from geosynth.raster.bands import common_bands, open_chosen
 from geosynth.raster.raster_file import RasterFile, open_raster
 from geosynth.raster.read import has_data
 from rasters import UTM, north_up, random_image, write_raster
@@ -171,6 +173,57 @@ def test_nodata_in_one_band(tmp_path: Path, dtype: str, nodata: float, is_mark: 
     assert valid[4].any() != is_mark
     assert not valid[9].any()
     assert np.delete(valid, [4, 9], axis=0).all()
+
+
+DECLARED = (
+    ("red", "int16", 255, "red", 2.0, 1.0, "a"),
+    ("nir", "int16", -9999, "nir", 0.5, 3.0, "b"),
+    ("height", "float32", 7, "undefined", 4.0, -1.0, "m"),
+)
+
+
+def bands_of_two_types(folder: Path) -> Path:
+    """A VRT with holes in the second row of the first and the third band, and in the third row of the second."""
+    values = np.stack([np.full((4, 3), level, np.int16) for level in (9, 90, 900)])
+    values[0, 1], values[1, 2], values[2, 1] = 255, -9999, 7
+    write_raster(folder / "a.tif", values, north_up())
+    bands = (
+        f'<VRTRasterBand dataType="{dtype}" band="{number}"><Description>{name}</Description>'
+        f"<NoDataValue>{nodata}</NoDataValue><ColorInterp>{colour}</ColorInterp><Scale>{scale}</Scale>"
+        f"<Offset>{offset}</Offset><UnitType>{unit}</UnitType><SimpleSource>"
+        f'<SourceFilename relativeToVRT="1">a.tif</SourceFilename><SourceBand>{number}</SourceBand>'
+        "</SimpleSource></VRTRasterBand>"
+        for number, (name, dtype, nodata, colour, scale, offset, unit) in enumerate(DECLARED, 1)
+    )
+    content = f'<VRTDataset rasterXSize="3" rasterYSize="4">{"".join(bands)}</VRTDataset>'
+    (folder / "a.vrt").write_text(content)
+    return folder / "a.vrt"
+
+
+@pytest.mark.parametrize("order", [(1,), (2,), (3,), (1, 2), (2, 1)])
+def test_each_band_has_what_is_declared_for_it(tmp_path: Path, order: tuple[int, ...]) -> None:
+    raster = open_raster(bands_of_two_types(tmp_path), order)
+    chosen = [DECLARED[number - 1] for number in order]
+    names = ("name", "dtype", "colour", "scale", "offset", "unit")
+    assert raster.describe()["bands"] == [dict(zip(names, (*one[:2], *one[3:]), strict=True)) for one in chosen]
+    assert (raster.dtype, raster.nodata) == chosen[0][1:3]
+    values, valid = raster.read(raster.window)
+    assert values[:, 0, 0].tolist() == [{1: 9, 2: 90, 3: 900}[number] for number in order]
+    assert valid.tolist() == [[full] * 3 for full in (True, 2 in order, 2 not in order, True)]
+
+
+def test_bands_of_several_types_are_described_but_not_read_together(tmp_path: Path) -> None:
+    path = bands_of_two_types(tmp_path)
+    assert [band["dtype"] for band in geosynth.info(path)["bands"]] == ["int16", "int16", "float32"]
+    line = r"a\.vrt: its bands hold values of several types, float32/int16; convert them to one type first"
+    for ask in (
+        partial(geosynth.info, path, verify=True),
+        lambda: open_raster(path).read_reduced((2, 2), "average"),
+        lambda: open_chosen(path, None, "float32"),
+        lambda: common_bands([open_raster(path)], ("red", "nir", "height")),
+    ):
+        with pytest.raises(RasterError, match=line):
+            ask()
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint64", "float32", "float64"])
@@ -334,7 +387,7 @@ def test_one_line_for_what_is_no_raster(tmp_path: Path) -> None:
         assert isinstance(caught.value, OSError)
 
 
-def test_ground_control_points_are_no_grid(tmp_path: Path) -> None:
+def test_ground_control_points_are_no_grid(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     points = [GroundControlPoint(row, column, 10 + column, 50 - row) for row, column in ((0, 0), (0, 7), (7, 0))]
     path = write_raster(tmp_path / "gcp.tif", np.ones((8, 8), dtype=np.uint8), crs=None)
     with rasterio.open(path, "r+") as dataset:
@@ -342,6 +395,7 @@ def test_ground_control_points_are_no_grid(tmp_path: Path) -> None:
     with pytest.raises(RasterError, match="ground control points"):
         open_raster(path)
     assert geosynth.info(path)["placed by"] == "ground control points"
+    assert not caplog.records, "they do place it"
 
 
 @pytest.mark.parametrize(
@@ -383,6 +437,9 @@ def test_a_crs_without_a_transform_is_said(tmp_path: Path, caplog: pytest.LogCap
     for _ in range(2):
         open_raster(path)
     assert [record.message.partition(": ")[2][:31] for record in caplog.records] == ["has a CRS but no transform: its"]
+    caplog.clear()
+    open_raster(write_raster(tmp_path / "nowhere.tif", np.ones((8, 8), np.uint8), crs=None))
+    assert not caplog.records
 
 
 def test_texts_that_are_no_utf_8_are_replaced(tmp_path: Path) -> None:

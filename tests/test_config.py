@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
 from geosynth import config
@@ -158,21 +159,45 @@ def test_halo_covers_the_receptive_field(depth):
     assert settings.halo % settings.stride == 0
 
 
-def test_train_settings_describe_their_generator():
-    settings = TrainSettings(
-        base_width=6, max_multiple=3, hidden_channels=9, depth="normal", latent_size=5, noise_channels=2
-    )
-    generator = settings.generator(7, 4)
-    assert (generator.num_classes, generator.num_bands) == (7, 4)
-    for name in ("base_width", "max_multiple", "hidden_channels", "depth", "latent_size", "noise_channels"):
-        assert getattr(generator, name) == getattr(settings, name)
+OF_THE_NETWORK = {"base_width": 6, "max_multiple": 3, "hidden_channels": 9, "depth": "normal"}
 
 
-def test_band_scaling_maps_the_range_to_minus_one_and_one():
-    bands = BandSettings(names=("red",), low=10, high=250)
+@pytest.mark.parametrize(
+    ("own", "others", "ignored"),
+    [
+        ({"latent_size": 5, "noise_channels": 2, "stage_noise": False, "padding": "zeros"}, {}, {"style_width": 3}),
+        ({"start": "linear", "noise_channels": 0, "crop_size": 96}, {}, {}),
+        (
+            {"style_lengths": (9, 8, 7, 6, 5, 4, 3), "style_width": 5, "style_regions": (2,), "style_gradual": (0, 6)},
+            {"latent_size": 0},
+            {"latent_size": 5, "crop_size": 128},
+        ),
+        ({"style_width": 5}, {"style_lengths": (9,) * 7, "latent_size": 0}, {"style_lengths": (9,)}),
+    ],
+)
+def test_train_settings_describe_their_generator(own, others, ignored):
+    found = TrainSettings(**OF_THE_NETWORK, **own, **ignored).generator(7, 4)
+    assert found == GeneratorSettings(num_classes=7, num_bands=4, **OF_THE_NETWORK, **own, **others)
+
+
+@pytest.mark.parametrize("new", [np.array, torch.tensor])
+def test_band_scaling_maps_the_range_of_each_band_to_minus_one_and_one(new):
+    bands = BandSettings(names=("red", "nir", "height"), low=(10, 0, -50), high=(250, 1, 350))
+    values = np.array([[[10, 130, 250, 0, 300]], [[0, 0.5, 1, -1, 2]], [[-50, 150, 350, -99, 400]]])
+    network = np.array([[[-1.0, 0, 1, -1, 1]]] * 3)
+    np.testing.assert_allclose(bands.to_network(new(values)), network, atol=1e-12)
+    np.testing.assert_allclose(bands.from_network(new(network))[..., :3], values[..., :3], atol=1e-12)
+    some = bands.only([2, 0])
+    assert some.names == ("height", "red")
+    np.testing.assert_allclose(some.to_network(new(values[[2, 0]])), network[[2, 0]], atol=1e-12)
+
+
+def test_bands_of_one_range_share_its_numbers():
+    bands = BandSettings(names=("red", "nir"), low=10, high=250)
     np.testing.assert_allclose(bands.to_network(np.array([10.0, 130.0, 250.0])), [-1, 0, 1])
     values = np.linspace(10, 250, 33)
     np.testing.assert_allclose(bands.from_network(bands.to_network(values)), values, atol=1e-9)
+    assert bands.only([1]) == BandSettings(names=("nir",), low=(10,), high=(250,))
 
 
 @pytest.mark.parametrize("name", [name for name in config.__all__ if name.endswith("Settings") and name != "Settings"])

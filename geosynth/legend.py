@@ -377,7 +377,7 @@ class ColourLegend(Legend):
             raise LegendError(
                 f"{source}: more than {MOST_UNKNOWN_COLOURS} colours that legend {self.name!r} does not know, as"
                 f" {shown}: an image, or a mask with soft edges (JPEG, smooth resampling)? Masks have no other colours"
-                " than their classes"
+                " than their classes: take the original one, or resample it to nearest pixels"
             )
 
     def say(self, code: int) -> str:

@@ -76,6 +76,9 @@ class Report(Part):
         """Indented JSON; `Report.model_validate_json` reads it."""
         return self.model_dump_json(indent=2) + "\n"
 
+    def __repr__(self) -> str:
+        return "\n".join([f"{type(self).__name__}:", *(f"{row.measure}: {row.value}" for row in self.summary())])
+
     def summary(self) -> tuple[SummaryRow, ...]:
         """The headline numbers, in words."""
         look = [SummaryRow("look", self.look, "of the model, that was painted")] if self.look else []

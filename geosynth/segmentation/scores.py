@@ -205,6 +205,9 @@ class SegmentReport(BaseModel):
         except (OSError, UnicodeDecodeError, ValidationError) as error:
             raise DataError(f"{path}: not a report of `segment`; delete it, or choose another folder") from error
 
+    def __repr__(self) -> str:
+        return "\n".join([f"{type(self).__name__}:", *(f"{measure}: {value}" for measure, value, _ in self.summary())])
+
     def summary(self) -> list[tuple[str, str, str]]:
         """(measure, value, meaning) for people."""
         interval = "" if self.miou_low is None else f" [{self.miou_low:.3f}, {self.miou_high:.3f}]"

@@ -124,7 +124,9 @@ def test_pictures_of_rasters_stored_south_up_are_north_up(
             for name, values in scenes.items()
         }
         options = {"legend": legend, "bands": ("red", "green", "blue", "nir"), "tile_size": 64, "features": False}
-        evaluate(**rasters, out=tmp_path / up, **options)
+        report = evaluate(**rasters, out=tmp_path / up, **options)
+        assert repr(report).startswith("Report:\n")
+        assert len(repr(report)) < 5000
         text = (tmp_path / up / "report.html").read_text(encoding="utf-8")
         shown.append(set(re.findall(r"base64,([\w+/=]+)", text)))
     assert shown[0] == shown[1] != set()

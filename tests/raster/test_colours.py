@@ -276,7 +276,12 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], Legend, type[GeosynthError], st
         r"m\.tif: colours that legend 'chesapeake' does not know: #123abc \(9 px\); it knows #000000, #0070c0, .*;"
         r" choose another with --legend$",
     ),
-    "soft edges": (_jpeg, CHESAPEAKE, LegendError, r"mask\.jpg: more than 64 colours that .*soft edges \(JPEG"),
+    "soft edges": (
+        _jpeg,
+        CHESAPEAKE,
+        LegendError,
+        r"mask\.jpg: more than 64 colours that .*soft edges \(JPEG.*: take the original one, or resample it to nearest",
+    ),
     "small image": (
         lambda folder: write_raster(folder / "m.tif", random_image(0, 40, 50, 3), north_up()),
         CHESAPEAKE,

@@ -118,8 +118,9 @@ def test_complete_scenes_are_not_read(store: Store, monkeypatch: pytest.MonkeyPa
     assert read
     assert all(not window.intersection(PLACES["c.tif"]) for window in read)
     read.clear()
-    TileView(store, None, 16, max_nodata=1.0)
+    view = TileView(store, None, 16, max_nodata=1.0)
     assert not read
+    assert repr(view) == f"TileView({store.path!r}, all folds, {len(view)} tiles of 16 px)"
 
 
 def test_tiles_of_scenes_of_the_study() -> None:

@@ -166,6 +166,7 @@ def test_the_summary_tells_what_was_found_and_from_what():
         ("IoU water", "0.750", ""),
         ("IoU built", "-", ""),
     ]
+    assert repr(report_of()).splitlines()[:3] == ["SegmentReport:", "mean IoU: 0.512 [0.400, 0.600]", "accuracy: 0.900"]
     judged = {"synthetic_tiles": 1, "left_out": 0.125, "coarse_tiles": 4, "init": "5e9", "weights": "a.file"}
     (_, mean, _), (_, _, trained), *_ = report_of(miou_low=None, miou_high=None, **judged).summary()
     assert mean == "0.512"

@@ -11,7 +11,7 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from geosynth.errors import SettingsError
+from geosynth.errors import SettingsError, counted
 from geosynth.grid import TilePlan, Window, WindowIndex, crop
 from geosynth.grid.crs import same_crs
 from geosynth.grid.groups import alike_groups, touching_groups
@@ -122,6 +122,10 @@ class TileView(Sequence[Window]):
     def clusters(self) -> npt.NDArray[np.int64]:
         """For each tile the number of its cluster of touching scenes, (n,); not every cluster has a tile."""
         return clusters_of([self])[0]
+
+    def __repr__(self) -> str:
+        fold = "all folds" if self.fold is None else self.fold
+        return f"TileView({self.source.path!r}, {fold}, {counted(len(self), 'tile')} of {self.size} px)"
 
     def scene_of(self, index: int) -> Scene:
         """The scene that a tile was cut from."""

@@ -20,8 +20,8 @@ from geosynth.config import GenerateSettings, GeneratorSettings, TrainSettings
 from geosynth.grid import Window
 from geosynth.loop import made_ahead
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.looks.surroundings import Surroundings
 from geosynth.models.replay import Replay
-from geosynth.models.surroundings import Surroundings
 from geosynth.models.trials import kernel_trials
 from geosynth.mosaic.painter import CELL, Cell, Painter
 from geosynth.training.draws import TrainBatch

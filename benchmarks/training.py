@@ -40,7 +40,8 @@ from geosynth.config import TrainSettings
 from geosynth.loop import open_fabric
 from geosynth.models.adversary import PatchAdversary
 from geosynth.models.device import full_float32, uses_bfloat16
-from geosynth.models.looks import Look, style_size
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.styles import style_size
 from geosynth.models.perceptual import composites
 from geosynth.training.draws import TrainBatch
 from geosynth.training.networks import SpadeNetworks

@@ -25,7 +25,8 @@ from geosynth.models.device import choose_device, plain_device_error, without_we
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.kept import Kept
-from geosynth.models.looks import OBJECTS, Look, style_size
+from geosynth.models.looks.look import OBJECTS, Look
+from geosynth.models.looks.styles import style_size
 from geosynth.models.spectral import folded_state
 from geosynth.models.state import fill
 from geosynth.unfinished import UnfinishedWork, making

@@ -25,7 +25,8 @@ from hypothesis import HealthCheck, settings
 import rasters
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GeneratorSettings
-from geosynth.models.looks import OBJECTS, Look, style_size
+from geosynth.models.looks.look import OBJECTS, Look
+from geosynth.models.looks.styles import style_size
 from geosynth_cli import app
 from rasters import NORTH_UP, UTM_18N
 from tiny_models import TINY, write_random_model, write_tiny_model

@@ -10,7 +10,7 @@ from geosynth.checkpoint import ModelCard, save_generator
 from geosynth.config import BandSettings, GeneratorSettings
 from geosynth.legend import CHESAPEAKE
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.looks import Look
+from geosynth.models.looks.look import Look
 
 TINY = GeneratorSettings(
     num_classes=6,

@@ -1,6 +1,6 @@
-"""GPU kernels for noise by position, and for looks of classes by position; see `hashing` and `look_field`.
+"""GPU kernels for noise by position, and for looks of classes by position; see `hashing` and `looks.field`.
 
-What `kernels` says about importing it and about the current GPU also holds here.
+What `modulation_kernels` says about importing it and about the current GPU also holds here.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from geosynth.models.looks import REACH, STYLE_CELL, Look
+from geosynth.models.looks.field import REACH
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.styles import STYLE_CELL
 
 _BLOCK = 256
 _GAP_BITS = 32  # bits of each gap in one number for all, as before Triton 3.2 a kernel cannot read a tuple
-# As in `kernels`: compiled only once, regardless of these values.
+# As in `modulation_kernels`: compiled only once, regardless of these values.
 _ALIKE = [
     *("rows", "columns", "seed", "stream", "style_length", "height", "width", "total"),
     *("channels", "tiles", "objects", "num_classes", "numbers", "gap", "of_class"),

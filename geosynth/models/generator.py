@@ -19,7 +19,8 @@ from geosynth.config import GeneratorSettings, StageSpec
 from geosynth.errors import DataError, SettingsError
 from geosynth.models.affine import LayerNoise, PixelRows
 from geosynth.models.device import product_type
-from geosynth.models.looks import STYLE_CELL, StyleCodes, StyleModulation, code_places, pixel_codes, style_size
+from geosynth.models.looks.codes import StyleCodes, StyleModulation, code_places, pixel_codes
+from geosynth.models.looks.styles import STYLE_CELL, style_size
 from geosynth.models.modulation import SpadeNorm, Zoom, cropped, upsampled
 from geosynth.models.patterns import LabelPatterns, LabelPyramid, at_level, repeat_edges
 from geosynth.models.spectral import with_spectral_norm

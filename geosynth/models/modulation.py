@@ -135,8 +135,8 @@ class SpadeModulation(nn.Module):
         looks: PixelRows | None,
         zoom: Zoom | None,
     ) -> Tensor:
-        """Looks, noise, modulation and leaky ReLU of features; see `kernels.modulate`."""
-        from geosynth.models.kernels import hidden_rows, modulate
+        """Looks, noise, modulation and leaky ReLU of features; see `modulation_kernels.modulate`."""
+        from geosynth.models.modulation_kernels import hidden_rows, modulate
 
         assert self.shared.bias is not None
         weight, rows, taps = self._prepared(norm, "kernel")
@@ -171,7 +171,7 @@ class SpadeModulation(nn.Module):
             norm: to fold in.
             form: "dense": weight and bias of the second convolution, and the bias of the first; "table": that weight as
                 (hidden, 9 * 2 * channels), and the float32 bias; "kernel": that weight, and `rows` and `taps` of
-                `kernels.modulate`.
+                `modulation_kernels.modulate`.
         """
         weight, bias = self._folded(norm)
         dtype = product_type(self.shared.weight)

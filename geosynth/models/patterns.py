@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from geosynth.models.kernels import HashedPatterns
+    from geosynth.models.modulation_kernels import HashedPatterns
 
 Padding = Literal["replicate", "zeros"]
 
@@ -110,7 +110,7 @@ class LabelPatterns:
     @cached_property
     def hashed(self) -> HashedPatterns:
         """The patterns, found without making the host wait."""
-        from geosynth.models.kernels import HashedPatterns
+        from geosynth.models.modulation_kernels import HashedPatterns
 
         return HashedPatterns(self)
 

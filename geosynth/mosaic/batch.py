@@ -21,7 +21,7 @@ from geosynth.errors import DataError, GridError, LegendError, OutputError, Rast
 from geosynth.files import refuse_inputs
 from geosynth.legend import Legend
 from geosynth.models.device import keep_freed_memory
-from geosynth.models.looks import Look
+from geosynth.models.looks.look import Look
 from geosynth.mosaic.image import check_image_name, check_image_output, paint_image, resampled
 from geosynth.mosaic.inputs import Labels, Model, as_files, engine, opened
 from geosynth.mosaic.pipeline import Executor

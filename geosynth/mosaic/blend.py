@@ -28,7 +28,7 @@ from geosynth.grid import Window
 from geosynth.models.device import Submit
 from geosynth.models.field import style_field
 from geosynth.models.hashing import Position
-from geosynth.models.looks import Look
+from geosynth.models.looks.look import Look
 from geosynth.mosaic.painter import CELL, Cell, Painter
 from geosynth.raster.read import Array
 

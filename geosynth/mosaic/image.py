@@ -17,7 +17,7 @@ from geosynth.errors import OutputError, SettingsError
 from geosynth.files import check_output, refuse_inputs
 from geosynth.grid import ground_sampling_distance, warn_of_pixel_size
 from geosynth.legend import CHESAPEAKE, Legend
-from geosynth.models.looks import Look
+from geosynth.models.looks.look import Look
 from geosynth.mosaic.blend import BlendPainter
 from geosynth.mosaic.block_size import choose_block_size
 from geosynth.mosaic.painter import Painter, paint_plan

@@ -16,10 +16,11 @@ from geosynth.errors import DataError, GridError, SettingsError, counted
 from geosynth.grid import Window, offset_in, warn_of_pixel_size
 from geosynth.grid.alignment import is_south_up
 from geosynth.legend import ClassIndices, Legend
-from geosynth.models.calibration import asked_for
-from geosynth.models.look_fit import TileStyles, fit_look
-from geosynth.models.look_mixture import cell_styles, fit_look_unlabelled
-from geosynth.models.looks import STYLE_CELL, Look, without_holes
+from geosynth.models.looks.calibration import asked_for
+from geosynth.models.looks.labelled import TileStyles, fit_look
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.styles import STYLE_CELL, without_holes
+from geosynth.models.looks.unlabelled import cell_styles, fit_look_unlabelled
 from geosynth.raster.bands import open_common_bands
 from geosynth.raster.label_files import open_labels
 from geosynth.raster.label_legend import choose_legend

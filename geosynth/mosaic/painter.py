@@ -33,10 +33,10 @@ from geosynth.models.device import (
 from geosynth.models.field import position_noise, style_field
 from geosynth.models.generator import check_labels
 from geosynth.models.hashing import Position
-from geosynth.models.look_field import look_field
-from geosynth.models.looks import Look
+from geosynth.models.looks.field import look_field
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.surroundings import Surroundings
 from geosynth.models.replay import Replay
-from geosynth.models.surroundings import Surroundings
 from geosynth.raster.read import Array, Mask
 
 # Pixels: side of a cell, without its halo. Larger cells save little, since the halo is trimmed level by level, and

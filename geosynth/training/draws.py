@@ -18,9 +18,10 @@ from geosynth.config import GeneratorSettings, TrainSettings
 from geosynth.models.augment import Augmentation
 from geosynth.models.field import random_noise, style_field
 from geosynth.models.generator import check_labels
-from geosynth.models.look_field import look_field
-from geosynth.models.looks import STYLE_CELL, Look
-from geosynth.models.surroundings import Surroundings
+from geosynth.models.looks.field import look_field
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.styles import STYLE_CELL
+from geosynth.models.looks.surroundings import Surroundings
 from geosynth.patches.transforms import random_dihedral
 from geosynth.training.looks import num_colour_draws
 

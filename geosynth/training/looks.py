@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from geosynth.config import BandSettings, GeneratorSettings
 from geosynth.errors import DataError
-from geosynth.models.look_fit import TileStyles, fit_look
-from geosynth.models.looks import Look, local_statistics
+from geosynth.models.looks.labelled import TileStyles, fit_look
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.styles import local_statistics
 from geosynth.models.patterns import one_hot_classes
 from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.tiles import TileView

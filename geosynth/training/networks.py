@@ -12,11 +12,12 @@ from geosynth.config import DiscriminatorSettings, EncoderSettings, GeneratorSet
 from geosynth.models.adversary import Adversary, OasisAdversary, PatchAdversary
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.looks import Look, StyleCodes, StyleModulation
+from geosynth.models.looks.codes import StyleCodes, StyleModulation
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.prior import style_range
 from geosynth.models.norm import BatchNorm
 from geosynth.models.projected import ProjectedAdversary
 from geosynth.models.spectral import folded_state, load_folded
-from geosynth.models.style_prior import style_range
 from geosynth.training.average import update_average
 
 

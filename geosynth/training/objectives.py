@@ -12,7 +12,7 @@ from geosynth.config import TrainSettings
 from geosynth.models.adversary import Losses, features_of
 from geosynth.models.augment import Augmentation
 from geosynth.models.encoder import reparameterised
-from geosynth.models.looks import local_statistics
+from geosynth.models.looks.styles import local_statistics
 from geosynth.models.losses import Outputs, block_mean_distance, diversity, kl_divergence
 from geosynth.models.perceptual import PerceptualLoss
 from geosynth.training.draws import Part, TrainBatch

@@ -21,7 +21,7 @@ from geosynth.files import check_output, refuse_inputs, writing
 from geosynth.locks import alone_in, drop_lock
 from geosynth.loop import Loop, LossHistory, made_ahead, open_fabric
 from geosynth.models.device import choose_device, keep_freed_memory, plain_memory_error
-from geosynth.models.looks import Look
+from geosynth.models.looks.look import Look
 from geosynth.models.perceptual import composites
 from geosynth.patches.dataset import Sample
 from geosynth.patches.module import PatchModule

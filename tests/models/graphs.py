@@ -19,7 +19,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from geosynth.models import generator, looks
+from geosynth.models import generator
+from geosynth.models.looks import codes
 from geosynth.models.modulation import SpadeModulation
 from geosynth.models.replay import Replay
 
@@ -30,7 +31,7 @@ _UNTOLD = {"aten::native_batch_norm": ("running_mean", "running_var")}
 def take_forms_of_a_gpu(monkeypatch: Any) -> None:
     """Let networks and looks do the same operations for any labels and places."""
     monkeypatch.setattr(generator, "check_labels", lambda *arguments: None)
-    monkeypatch.setattr(looks, "_can_count", lambda places: False)
+    monkeypatch.setattr(codes, "_can_count", lambda places: False)
     monkeypatch.setattr(SpadeModulation, "form_for", lambda self, patterns: "dense")
 
 

@@ -14,7 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from geosynth.models import hashing, look_field, modulation
+from geosynth.models import hashing, modulation
+from geosynth.models.looks import field as look_field
 
 # Of these the host waits for the device's answer. Tensors without values refuse them anyway, except for copies.
 WAITING = {"_local_scalar_dense", "nonzero", "_unique2", "bincount", "masked_select", "equal"}
@@ -94,7 +95,7 @@ class Kernel:
 
 def launch_nothing(monkeypatch: Any, record: Record, *, kernels: bool) -> None:
     """Let networks and fields take their kernels, which are launched and compute nothing, or none of them."""
-    for name in ("kernels", "field_kernels") if kernels else ():
+    for name in ("modulation_kernels", "field_kernels") if kernels else ():
         module = pytest.importorskip(f"geosynth.models.{name}", exc_type=ImportError)
         for function in [name for name, value in vars(module).items() if hasattr(value, "warmup")]:
             monkeypatch.setattr(module, function, Kernel(function, record))

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from geosynth.config import GeneratorSettings
-from geosynth.models.calibration import asked_for
-from geosynth.models.looks import OBJECTS, Look, style_size
+from geosynth.models.looks.calibration import asked_for
+from geosynth.models.looks.look import OBJECTS, Look
+from geosynth.models.looks.styles import style_size
 
 SETTINGS = GeneratorSettings(num_classes=3, num_bands=2, latent_size=0, style_lengths=(24, 72, 24), style_width=4)
 

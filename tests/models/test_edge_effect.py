@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from geosynth.config import GeneratorSettings
 from geosynth.config.networks import EDGE_SIDE
-from geosynth.models.edge_effect import edge_change, fitted_edge_effect, shares_around, without_edges
-from geosynth.models.look_field import look_field
-from geosynth.models.look_fit import TileStyles, fit_look
-from geosynth.models.looks import OBJECTS, STYLE_CELL, Look, style_size
-from geosynth.models.surroundings import Surroundings
+from geosynth.models.looks.edge_effect import edge_change, fitted_edge_effect, shares_around, without_edges
+from geosynth.models.looks.field import look_field
+from geosynth.models.looks.labelled import TileStyles, fit_look
+from geosynth.models.looks.look import OBJECTS, Look
+from geosynth.models.looks.styles import STYLE_CELL, style_size
+from geosynth.models.looks.surroundings import Surroundings
 
 CLASSES, BANDS = 3, 2
 SIZE = style_size(BANDS)

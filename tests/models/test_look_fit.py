@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from geosynth.models.edge_effect import without_edges
-from geosynth.models.look_fit import TileStyles, fit_look
-from geosynth.models.look_mixture import cell_styles, fit_look_unlabelled
-from geosynth.models.style_prior import style_range
+from geosynth.models.looks.edge_effect import without_edges
+from geosynth.models.looks.labelled import TileStyles, fit_look
+from geosynth.models.looks.prior import style_range
+from geosynth.models.looks.unlabelled import cell_styles, fit_look_unlabelled
 
 COLOURS = torch.tensor([[-0.8, -0.6, -0.5, -0.9], [-0.4, -0.2, -0.4, 0.4], [0.1, 0.2, -0.2, 0.7], [0.6, 0.5, 0.4, 0.5]])
 GRAIN = torch.tensor([0.01, 0.15, 0.04, 0.08])

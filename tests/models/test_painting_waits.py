@@ -9,11 +9,12 @@ from operations import Record, fake_gpu, launch_nothing
 
 from geosynth.config import GeneratorSettings
 from geosynth.models import generator as generator_module
-from geosynth.models import looks as looks_module
 from geosynth.models.field import position_noise, style_field
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.look_field import look_field
-from geosynth.models.looks import Look, style_size
+from geosynth.models.looks import codes
+from geosynth.models.looks.field import look_field
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.styles import style_size
 from geosynth.models.modulation import SpadeModulation
 
 BASE = {"num_classes": 6, "num_bands": 4}
@@ -124,7 +125,7 @@ def test_kernels_compile_for_a_gpu(changes, dtype, capability, monkeypatch, reco
     pytest.importorskip("triton")
     from triton.runtime.driver import driver
 
-    from geosynth.models import field_kernels, kernels
+    from geosynth.models import field_kernels, modulation_kernels
 
     launch_nothing(monkeypatch, record, kernels=True)
     settings = GeneratorSettings(**changes, depth="less")
@@ -141,7 +142,7 @@ def test_kernels_compile_for_a_gpu(changes, dtype, capability, monkeypatch, reco
     assert len({launch.name for launch in record.kernels.values()}) == expected
     modulations = [launch.constants for launch in record.kernels.values() if launch.name == "_modulate"]
     assert {constants["NOISE"] for constants in modulations} == {True, False}
-    whole = {**vars(kernels), **vars(field_kernels)}
+    whole = {**vars(modulation_kernels), **vars(field_kernels)}
     for name, arguments, constants in record.kernels.values():
         launched = [Pointer(value) if isinstance(value, torch.Tensor) else value for value in arguments]
         compiled = whole[name].warmup(*launched, grid=(1,), **constants).asm
@@ -168,7 +169,7 @@ def test_noise_and_style_wait_for_nothing(form, record):
 def test_the_same_operations_for_any_labels(training, told, monkeypatch):
     """With values, on a processor, in the form that a GPU takes."""
     monkeypatch.setattr(generator_module, "check_labels", lambda *arguments: None)  # on a GPU it is left to the caller
-    monkeypatch.setattr(looks_module, "_can_count", lambda places: False)
+    monkeypatch.setattr(codes, "_can_count", lambda places: False)
     small = {"base_width": 2, "max_multiple": 2, "hidden_channels": 4, "depth": "less"}
     settings = GeneratorSettings(**small, **(TOLD if told else {**BASE, "latent_size": 3}))
     generator = SpadeGenerator(settings, spectral_norm=training).train(training)

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from geosynth.config import GeneratorSettings
 from geosynth.config.networks import REGION_SIDE
 from geosynth.errors import SettingsError
-from geosynth.models.look_field import look_field
-from geosynth.models.looks import STYLE_CELL, Look, style_size
-from geosynth.models.regions import ways_to_middles
+from geosynth.models.looks.field import look_field
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.regions import ways_to_middles
+from geosynth.models.looks.styles import STYLE_CELL, style_size
 
 CLASS = 2
 TOLD = GeneratorSettings(

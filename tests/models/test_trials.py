@@ -12,8 +12,9 @@ import torch
 from label_maps import label_map, randomise
 
 from geosynth import machine
-from geosynth.models import hashing, look_field, modulation
+from geosynth.models import hashing, modulation
 from geosynth.models.affine import LayerNoise
+from geosynth.models.looks import field as look_field
 from geosynth.models.modulation import SpadeModulation, SpadeNorm, upsampled
 from geosynth.models.patterns import LabelPatterns
 from geosynth.models.replay import Replay

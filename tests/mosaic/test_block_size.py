@@ -19,7 +19,7 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import Window
 from geosynth.models.generator import SpadeBlock
-from geosynth.models.surroundings import Surroundings
+from geosynth.models.looks.surroundings import Surroundings
 from geosynth.mosaic import block_size as sizes
 from geosynth.mosaic.blend import KEPT_BYTES
 from geosynth.mosaic.block_size import choose_block_size, needed_bytes

@@ -26,8 +26,8 @@ from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window, absolute_origin
 from geosynth.models.field import position_noise, random_noise, style_field
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.look_field import look_field
-from geosynth.models.surroundings import Surroundings
+from geosynth.models.looks.field import look_field
+from geosynth.models.looks.surroundings import Surroundings
 from geosynth.mosaic import pipeline
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.painter import CELL, LabelledWindow, Painter, paint_plan, sliver

@@ -21,7 +21,7 @@ from geosynth.checkpoint import GeneratorModel, load_generator, save_with_look
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError, DataError, GridError, LegendError, OutputError, SettingsError
 from geosynth.grid import Window, absolute_origin
-from geosynth.models.looks import without_holes
+from geosynth.models.looks.styles import without_holes
 from geosynth.mosaic import looks
 from geosynth.mosaic.looks import look_from_images
 from geosynth.mosaic.painter import Painter

@@ -21,9 +21,11 @@ from geosynth.checkpoint import GeneratorModel, ModelCard
 from geosynth.config import BandSettings, GenerateSettings, GeneratorSettings
 from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
-from geosynth.models import generator, looks
+from geosynth.models import generator
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.looks import Look, style_size
+from geosynth.models.looks import codes
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.styles import style_size
 from geosynth.models.modulation import SpadeModulation
 from geosynth.mosaic import painter as painter_module
 from geosynth.mosaic.blend import BlendPainter
@@ -69,7 +71,7 @@ def painter_of(case, precision):
 def test_a_cell_is_the_same_operations_for_any_labels_and_places(case, monkeypatch):
     """With values, on a processor, in the form that a GPU takes."""
     monkeypatch.setattr(generator, "check_labels", lambda *arguments: None)  # on a GPU before the labels are uploaded
-    monkeypatch.setattr(looks, "_can_count", lambda places: False)
+    monkeypatch.setattr(codes, "_can_count", lambda places: False)
     painter = painter_of(case, "fp32")
     for module in painter.generator.modules():
         if isinstance(module, SpadeModulation):

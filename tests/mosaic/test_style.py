@@ -19,7 +19,7 @@ from geosynth.checkpoint import GeneratorModel, load_generator, save_generator
 from geosynth.config import EncoderSettings, GenerateSettings, GeneratorSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.models.encoder import StyleEncoder
-from geosynth.models.looks import Look
+from geosynth.models.looks.look import Look
 from geosynth.mosaic.style import (
     chosen_style,
     packed,

@@ -24,7 +24,8 @@ from geosynth.grid import Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.looks import Look, style_size
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.styles import style_size
 from geosynth.mosaic.looks import look_from_images
 from geosynth.mosaic.style import style_from_image
 from geosynth.mosaic.summary import write_summary

@@ -12,8 +12,8 @@ from geosynth.config import GeneratorSettings, TrainSettings
 from geosynth.errors import DataError
 from geosynth.models.augment import Augmentation
 from geosynth.models.field import position_noise, style_field
-from geosynth.models.look_field import look_field
-from geosynth.models.looks import Look
+from geosynth.models.looks.field import look_field
+from geosynth.models.looks.look import Look
 from geosynth.mosaic.style import style_length_pixels
 from geosynth.training.draws import (
     draw_batch,

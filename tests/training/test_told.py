@@ -12,7 +12,7 @@ from geosynth.checkpoint import load_generator
 from geosynth.config import BandSettings, GenerateSettings, TrainSettings
 from geosynth.errors import DataError, SettingsError
 from geosynth.loop import open_fabric
-from geosynth.models.looks import local_statistics
+from geosynth.models.looks.styles import local_statistics
 from geosynth.training import train as train_module
 from geosynth.training.draws import split_batch
 from geosynth.training.looks import changed_colours, num_colour_draws, style_distance, training_look

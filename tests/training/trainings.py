@@ -12,7 +12,8 @@ from geosynth.config import TrainSettings
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.loop import open_fabric
-from geosynth.models.looks import Look, style_size
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.styles import style_size
 from geosynth.models.perceptual import composites
 from geosynth.raster.stores.source import Scene
 from geosynth.raster.stores.store import Store

@@ -1,4 +1,4 @@
-"""The look of labelled tiles; missing classes get what is plausible beside the others (see `style_prior`)."""
+"""The look of labelled tiles; missing classes get what is plausible beside the others (see `prior`)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from geosynth.models.edge_effect import fitted_edge_effect, of_edges, shares_around, without_edges
-from geosynth.models.looks import OBJECTS, Look, local_statistics, num_bands_of, without_holes
-from geosynth.models.missing_bands import of_all_bands, seen_numbers, with_unseen
-from geosynth.models.style_prior import FEW_PIXELS, posterior_mean
+from geosynth.models.looks.edge_effect import fitted_edge_effect, of_edges, shares_around, without_edges
+from geosynth.models.looks.look import OBJECTS, Look
+from geosynth.models.looks.missing_bands import of_all_bands, seen_numbers, with_unseen
+from geosynth.models.looks.prior import FEW_PIXELS, posterior_mean
+from geosynth.models.looks.styles import local_statistics, num_bands_of, without_holes
 
 _MAX_TILES = 128  # whose styles are kept
 _PIXELS_A_TILE = 400  # of a class in a tile, for the tile to count fully

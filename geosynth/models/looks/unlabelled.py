@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from geosynth.models.looks import STYLE_CELL, Look, local_statistics, num_bands_of, without_holes
-from geosynth.models.missing_bands import of_all_bands, seen_numbers
-from geosynth.models.style_prior import bounded, posterior_mean, style_prior
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.missing_bands import of_all_bands, seen_numbers
+from geosynth.models.looks.prior import bounded, posterior_mean, style_prior
+from geosynth.models.looks.styles import STYLE_CELL, local_statistics, num_bands_of, without_holes
 
 _MAX_CELLS = 4000
 _ROUNDS = 40

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from geosynth.config import GeneratorSettings
-from geosynth.models.edge_effect import shares_around
-from geosynth.models.looks import STYLE_CELL
-from geosynth.models.regions import ways_to_middles
+from geosynth.models.looks.edge_effect import shares_around
+from geosynth.models.looks.regions import ways_to_middles
+from geosynth.models.looks.styles import STYLE_CELL
 
 
 class Surroundings(NamedTuple):

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from geosynth.models.looks import Look, num_bands_of
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.styles import num_bands_of
 
 
 def seen_numbers(bands: Sequence[int], num_bands: int) -> list[int]:

@@ -10,14 +10,16 @@ from torch import Tensor
 
 from geosynth.config import GeneratorSettings
 from geosynth.models.device import has_kernels
-from geosynth.models.edge_effect import edge_change, without_edges
 from geosynth.models.hashing import GOLDEN, Position, as_column, hash_bits, hash_key, middles_of_cells
-from geosynth.models.looks import REACH, STYLE_CELL, Look
-from geosynth.models.regions import BORDER, in_one_look
+from geosynth.models.looks.edge_effect import edge_change, without_edges
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.regions import BORDER, in_one_look
+from geosynth.models.looks.styles import STYLE_CELL
 from geosynth.models.trials import kernel_trials
 
 _STREAM = 1 << 21  # different from those of `field`
 _OBJECT_GAP = 2  # distance of objects, as a multiple of the side of the square in which a class's style is measured
+REACH = 1.25  # spacings of the objects' lattice; in classes that change gradually, objects up to here count in a mean
 _COLOURFUL = 1.2  # times as far as observed colours depart from their mean: softening takes a fifth of small objects'
 
 

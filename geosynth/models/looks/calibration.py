@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geosynth.models.device import full_float32
-from geosynth.models.edge_effect import shares_around
 from geosynth.models.field import position_noise, style_field
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.look_field import look_field
-from geosynth.models.looks import STYLE_CELL, Look
+from geosynth.models.looks.edge_effect import shares_around
+from geosynth.models.looks.field import look_field
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.styles import STYLE_CELL
 from geosynth.models.patterns import one_hot_classes
 
 _ROUNDS = 4

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from geosynth.config.networks import EDGE_SIDE
-from geosynth.models.looks import STYLE_CELL, Look, num_bands_of
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.styles import STYLE_CELL, num_bands_of
 
 _REACH = EDGE_SIDE // STYLE_CELL  # cells on each side of a cell, in which the share around it is measured
 _INSIDE = 0.9  # share from which on a place counts as inside its object

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from geosynth.models.looks import Look, num_bands_of
+from geosynth.models.looks.look import Look
+from geosynth.models.looks.styles import num_bands_of
 
 FEW_PIXELS = 500
 """Pixels of a class in an image; with fewer, it counts as absent."""

@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from geosynth.config.networks import REGION_SIDE
-from geosynth.models.looks import STYLE_CELL
+from geosynth.models.looks.styles import STYLE_CELL
 
 _CELLS = REGION_SIDE // STYLE_CELL
 BORDER = _CELLS // 2  # cells by which the middle of a region that extends into a window may be outside it

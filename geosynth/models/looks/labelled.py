@@ -51,6 +51,11 @@ class TileStyles(NamedTuple):
         around = torch.from_numpy(shares).double().flatten(2).gather(2, cells)
         return cls(means, total, styles.gather(3, index).transpose(2, 3), around)
 
+    @property
+    def num_tiles(self) -> Tensor:
+        """In how many tiles each class is, (num_classes,); with few pixels a tile counts in part."""
+        return (self.pixels / _PIXELS_A_TILE).clamp(max=1).sum(0)
+
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
         """The styles of the tiles of all parts."""
@@ -107,31 +112,21 @@ def fit_look(
         tiles = tiles.of_all_bands(bands, known)
     pixels = tiles.pixels.sum(0)
     mean = (tiles.means * tiles.pixels.unsqueeze(2)).sum(0) / pixels.clamp(min=1).unsqueeze(1)
-    count = (tiles.pixels / _PIXELS_A_TILE).clamp(max=1).sum(0)
-    tiles = tiles.evenly(_MAX_TILES)
-    objects, around = tiles.completed()
+    objects, around = tiles.evenly(_MAX_TILES).completed()
     effect = fitted_edge_effect(objects, around, regions) if known is None else known.edge_effect
     explained = torch.zeros_like(objects) if effect is None else of_edges(around, effect.double())
     departures = _usual(objects - explained)
     if known is not None:
-        present = pixels >= FEW_PIXELS
+        present, count = pixels >= FEW_PIXELS, tiles.num_tiles
         num_bands = num_bands_of(mean.shape[1])
         seen = seen_numbers(bands or range(num_bands), num_bands)
         mean = posterior_mean(mean, pixels, seen, known)
         even, _ = without_edges(known)
         departures = with_unseen(departures, seen, even)
-        # Absent classes have only their mean: the known look's tones, drawn beside a guess, made water red. Variation
-        # within a tile is limited to what was measured, the more the more tiles there are: even woods had odd flecks.
-        within = even.departures.double() - even.of_tiles
-        measured = departures - departures.mean(2, keepdim=True)
-        ratio = (_deviation(measured) / _deviation(within).clamp(min=1e-6)).clamp(max=1)
-        sure = (count / (count + 1) * present).view(-1, 1, 1)
-        others = even.of_tiles * present.view(-1, 1, 1) + within * (1 + sure * (ratio.squeeze(0) - 1))
-        rank = torch.arange(len(others))
-        own = rank.unsqueeze(1) < (count / (count + _KNOWN_TILES) * present * len(others)).round()
-        departures = torch.where(own[..., None, None], departures[rank % len(departures)], others)
+        own = (count / (count + _KNOWN_TILES) * present * len(even.departures)).round()
+        departures = _mixture(own, departures, _plausible(even, departures, count / (count + 1), present))
         if known.around is not None and effect is not None:
-            around = torch.where(own.unsqueeze(2), around[rank % len(around)], known.around.double())
+            around = _mixture(own, around, known.around.double())
             # The mean was measured at the shares of the tiles, and is to be that at the shares of the mixture.
             mixed = of_edges(around, effect.double())
             mean = mean + present.unsqueeze(1) * (mixed.mean((0, 2)) - explained.mean((0, 2)))
@@ -141,6 +136,31 @@ def fit_look(
         return Look(mean.float(), departures.float(), shares.float())
     departures = departures + (explained - explained.mean((0, 2), keepdim=True))
     return Look(mean.float(), departures.float(), shares.float(), around=around.float(), edge_effect=effect.float())
+
+
+def _plausible(known: Look, measured: Tensor, sure: Tensor, present: Tensor) -> Tensor:
+    """The departures of a known look without edge effect, as far as they are plausible beside measured ones.
+
+    Absent classes have only their mean: the known look's tones, drawn beside a guess, made water red. Variation within
+    a tile is limited to what was measured, the more the more tiles there are: even woods had odd flecks.
+
+    Args:
+        known: whose departures, (tiles, num_classes, OBJECTS, style_size), to take.
+        measured: departures of other tiles.
+        sure: how far they limit the variation, from 0 to 1, (num_classes,).
+        present: bool, which classes were measured, (num_classes,).
+    """
+    within = known.departures.double() - known.of_tiles
+    ratio = _deviation(measured - measured.mean(2, keepdim=True)) / _deviation(within).clamp(min=1e-6)
+    limit = (sure * present).view(-1, 1, 1) * (ratio.clamp(max=1).squeeze(0) - 1)
+    return known.of_tiles * present.view(-1, 1, 1) + within * (1 + limit)
+
+
+def _mixture(counts: Tensor, own: Tensor, others: Tensor) -> Tensor:
+    """`others`, (tiles, num_classes, ...), with as many tiles as `counts`, (num_classes,), says replaced by `own`."""
+    rank = torch.arange(len(others))
+    replaced = (rank.unsqueeze(1) < counts).view(len(others), -1, *[1] * (others.ndim - 2))
+    return torch.where(replaced, own[rank % len(own)], others)
 
 
 def _usual(styles: Tensor) -> Tensor:

@@ -44,6 +44,7 @@ from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.grid import Window, absolute_origin
 from geosynth.models.device import side_by_side
+from geosynth.models.hashing import Windows
 from geosynth.models.looks.styles import STYLE_CELL
 from geosynth.models.looks.surroundings import Surroundings
 from geosynth.mosaic.generate import generate
@@ -156,7 +157,8 @@ def network_inputs(
     for cell in painter.labelled_cells(read_around(painter, source, extent, origin)):
         classes, *around = (torch.from_numpy(values).unsqueeze(0) for values in (cell.labels, *cell.around))
         seen = cell.window.buffer(painter.margin)
-        inputs.append(Inputs(classes, *painter.inputs(seen.row, seen.column, seen.height, seen.width, *around)))
+        place = Windows.at(seen.row, seen.column, seen.height, seen.width, painter.device)
+        inputs.append(Inputs(classes, *painter.inputs(place, *around)))
     return painter, inputs, extent.height * extent.width
 
 

@@ -1,4 +1,4 @@
-"""Noise and style of a window as functions of (seed, absolute position), see `hashing`."""
+"""Noise and latent of windows as functions of (seed, absolute position), see `hashing`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from geosynth.config import GeneratorSettings
-from geosynth.models.hashing import Position, middles_of_cells, normal_numbers
+from geosynth.models.hashing import Windows, middles_of_cells, normal_numbers
 
-_STYLE_STREAM = 1 << 20  # different from the streams of noise, which are numbers of stages
+_LATENT_STREAM = 1 << 20  # different from the streams of noise, which are numbers of stages
 
 
 def random_noise(
@@ -33,11 +33,7 @@ def random_noise(
 def position_noise(
     settings: GeneratorSettings,
     seed: int,
-    row: Position,
-    column: Position,
-    height: int,
-    width: int,
-    device: str = "cpu",
+    windows: Windows,
     margin: int = 0,
     silent: Collection[int] = (),
     dtype: torch.dtype = torch.float32,
@@ -47,56 +43,42 @@ def position_noise(
     Args:
         settings: of the generator.
         seed: of the image.
-        row: of the window's absolute origin, a multiple of the generator's stride; (B,) int64 for several windows.
-        column: likewise.
-        height: of the window, pixels, likewise a multiple.
-        width: likewise.
-        device: where the maps are made, and where `row` and `column` are if they are tensors.
-        margin: inside the window; each map has the part of it that its level uses (`SpadeGenerator.forward`).
+        windows: whose places and sides are multiples of the generator's stride.
+        margin: inside the windows; each map has the part of it that its level uses (`SpadeGenerator.forward`).
         silent: maps that are not needed; they are None in the result.
         dtype: of the maps.
     """
     maps: list[Tensor | None] = []
-    places: dict[int, tuple[Position, Position]] = {}  # of a level, which several maps share
+    levels: dict[int, Windows] = {}  # which several maps share
     for stream, (channels, stride) in enumerate(_noise_layout(settings)):
         if stream in silent:
             maps.append(None)
             continue
-        dropped = margin - min(margin, settings.margins[stride])
-        if stride not in places:
-            places[stride] = (row + dropped) // stride, (column + dropped) // stride
-        size = (height - 2 * dropped) // stride, (width - 2 * dropped) // stride
-        maps.append(normal_numbers(seed, stream, channels, places[stride], size, device, dtype))
+        if stride not in levels:
+            dropped = margin - min(margin, settings.margins[stride])
+            levels[stride] = windows.buffer(-dropped).in_cells(stride)
+        maps.append(normal_numbers(seed, stream, channels, levels[stride], dtype))
     return maps
 
 
-def style_field(
-    settings: GeneratorSettings,
-    seed: int,
-    row: Position,
-    column: Position,
-    height: int,
-    width: int,
-    style_length: int,
-    device: str = "cpu",
-) -> Tensor:
+def latent_field(settings: GeneratorSettings, seed: int, windows: Windows, style_length: int) -> Tensor:
     """The latent z of windows, (B, latent_size, height / stride, width / stride), each value standard normal.
 
     There are independent normal vectors on a lattice of `style_length` pixels; in between they are blended with smooth
     weights whose squares sum to one, so that the variance is one everywhere. A `style_length` of 0 gives a single z.
-    Arguments as for `position_noise`.
+    Other arguments as for `position_noise`.
     """
-    stride, batch = settings.stride, len(row) if isinstance(row, Tensor) else 1
-    cells_down, cells_across = height // stride, width // stride
+    stride, size = settings.stride, settings.latent_size
+    cells_down, cells_across = windows.height // stride, windows.width // stride
     if style_length == 0:
-        z = normal_numbers(seed, _STYLE_STREAM, settings.latent_size, (0, 0), (1, 1), device)
-        return z.expand(batch, -1, cells_down, cells_across)
-    first_row, row_weights = _lattice(row, cells_down, stride, style_length, device)
-    first_column, column_weights = _lattice(column, cells_across, stride, style_length, device)
-    size = row_weights.shape[-1], column_weights.shape[-1]
-    nodes = normal_numbers(seed, _STYLE_STREAM, settings.latent_size, (first_row, first_column), size, device)
+        z = normal_numbers(seed, _LATENT_STREAM, size, Windows.at(0, 0, 1, 1, windows.row.device))
+        return z.expand(len(windows.row), -1, cells_down, cells_across)
+    first_row, row_weights = _lattice(windows.row, cells_down, stride, style_length)
+    first_column, column_weights = _lattice(windows.column, cells_across, stride, style_length)
+    nodes = Windows(first_row, first_column, row_weights.shape[-1], column_weights.shape[-1])
     # In float64, because the last bit of float32 sums would depend on the number of threads.
-    parts = (values.double() for values in (nodes, row_weights, column_weights))
+    numbers = normal_numbers(seed, _LATENT_STREAM, size, nodes)
+    parts = (values.double() for values in (numbers, row_weights, column_weights))
     return torch.einsum("bzrc,bhr,bwc->bzhw", *parts).float()
 
 
@@ -106,19 +88,19 @@ def _noise_layout(settings: GeneratorSettings) -> list[tuple[int, int]]:
     return [(settings.noise_channels, settings.stride), *stages]
 
 
-def _lattice(start: Position, count: int, stride: int, length: int, device: str) -> tuple[Tensor, Tensor]:
+def _lattice(start: Tensor, count: int, stride: int, length: int) -> tuple[Tensor, Tensor]:
     """Nodes along one axis and the weight of each at each of `count` cells.
 
     Returns:
         the first node (B,), and weights (B, count, nodes), with the largest number of nodes that a window may overlap.
     """
-    position = middles_of_cells(start, count, stride, device) / length
+    position = middles_of_cells(start, count, stride) / length
     below = position.floor()
     angle = (position - below) * (math.pi / 2)
     below = below.long()
     first = below[:, :1]
     num_nodes = (count - 1) * stride // length + 3
-    weights = torch.zeros(*below.shape, num_nodes, dtype=torch.float64, device=device)
+    weights = torch.zeros(*below.shape, num_nodes, dtype=torch.float64, device=start.device)
     index = (below - first).unsqueeze(-1)
     weights.scatter_(-1, index, angle.cos().unsqueeze(-1))
     weights.scatter_(-1, index + 1, angle.sin().unsqueeze(-1))

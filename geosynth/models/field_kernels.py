@@ -6,16 +6,19 @@ What `modulation_kernels` says about importing it and about the current GPU also
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from geosynth.models.looks.field import REACH
-from geosynth.models.looks.look import Look
+from geosynth.models.looks.look import REACH, STREAM
 from geosynth.models.looks.styles import STYLE_CELL
+
+if TYPE_CHECKING:
+    from geosynth.models.hashing import Windows
+    from geosynth.models.looks.look import LookDraws
 
 _BLOCK = 256
 _GAP_BITS = 32  # bits of each gap in one number for all, as before Triton 3.2 a kernel cannot read a tuple
@@ -27,16 +30,11 @@ _ALIKE = [
 
 
 def normal_numbers(
-    seed: int,
-    stream: int,
-    channels: int,
-    place: tuple[Tensor, Tensor],
-    size: tuple[int, int],
-    dtype: torch.dtype = torch.float32,
+    seed: int, stream: int, channels: int, windows: Windows, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """(B, channels, *size) standard normal numbers of windows at (rows, columns), (B,) each."""
-    rows, columns = (values.contiguous() for values in place)
-    height, width = size
+    """As `hashing.normal_numbers`."""
+    rows, columns = windows.row.contiguous(), windows.column.contiguous()
+    height, width = windows.height, windows.width
     result = torch.empty((len(rows), channels, height, width), dtype=dtype, device=rows.device)
     blocks = triton.cdiv(result.numel(), _BLOCK)
     with torch.cuda.device_of(rows):
@@ -56,30 +54,11 @@ def normal_numbers(
     return result
 
 
-def look_styles(
-    look: Look,
-    seed: int,
-    stream: int,
-    place: tuple[Tensor, Tensor],
-    size: tuple[int, int],
-    gaps: Sequence[int],
-    gradual: Sequence[int],
-    style_length: int,
-) -> Tensor:
-    """(B, num_classes, style_size, h, w) styles of windows at (rows, columns), (B,) each.
-
-    Args:
-        look: that they are drawn from.
-        seed: of the image.
-        stream: of the random numbers; the next one is used too.
-        place: of the windows, pixels.
-        size: of the windows, cells of `STYLE_CELL` pixels.
-        gaps: between the objects of each class, pixels.
-        gradual: classes that change gradually.
-        style_length: pixels between places; 0 for one place everywhere.
-    """
-    rows, columns = (values.contiguous() for values in place)
-    height, width = size
+def look_styles(draws: LookDraws, windows: Windows) -> Tensor:
+    """The styles of windows, (B, num_classes, style_size, height / 8, width / 8)."""
+    look, seed, gaps, gradual, style_length = draws
+    rows, columns = windows.row.contiguous(), windows.column.contiguous()
+    height, width = windows.height // STYLE_CELL, windows.width // STYLE_CELL
     tiles, num_classes, objects, numbers = look.departures.shape
     nearest = torch.empty((len(rows), num_classes, height + 2, width + 2), dtype=torch.int32, device=rows.device)
     styles = torch.empty((len(rows), height, width, num_classes, numbers), dtype=torch.float32, device=rows.device)
@@ -89,7 +68,7 @@ def look_styles(
             rows,
             columns,
             seed,
-            stream << 32,
+            STREAM << 32,
             style_length,
             height + 2,
             width + 2,
@@ -123,7 +102,7 @@ def look_styles(
                 rows,
                 columns,
                 seed,
-                stream << 32,
+                STREAM << 32,
                 style_length,
                 gaps[number],
                 number,

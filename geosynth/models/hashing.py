@@ -10,15 +10,14 @@ Positions are absolute: (row, column) of a pixel counted from the origin of its 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from geosynth.models.device import has_kernels
 from geosynth.models.trials import kernel_trials
-
-Position = int | Tensor
-"""A row or column of one window; (B,) int64 for several."""
 
 _MASK32 = (1 << 32) - 1
 
@@ -51,74 +50,79 @@ def hash_key(seed: int, stream: int, numbers: Tensor) -> Tensor:
     return hash_bits(torch.full_like(numbers, seed)) + (stream << 32) + numbers
 
 
-def noise_kernel_works(device: str) -> bool:
+class Windows(NamedTuple):
+    """Windows of one size at absolute positions, one for each sample of a batch; in pixels."""
+
+    row: Tensor
+    """(B,) int64, the first row of each."""
+    column: Tensor
+    """(B,) int64, likewise."""
+    height: int
+    width: int
+
+    @classmethod
+    def at(cls, row: int, column: int, height: int, width: int, device: torch.device | str = "cpu") -> Self:
+        """One window; without reading from the device or a blocking copy to it."""
+        first_row, first_column = (torch.full((1,), place, dtype=torch.int64, device=device) for place in (row, column))
+        return cls(first_row, first_column, height, width)
+
+    def buffer(self, pixels: int) -> Self:
+        """The windows with so many pixels more on each side; with fewer, if negative."""
+        height, width = (side + 2 * pixels for side in (self.height, self.width))
+        return type(self)(self.row - pixels, self.column - pixels, height, width)
+
+    def in_cells(self, stride: int) -> Self:
+        """The same windows counted in cells of `stride` pixels, of which all numbers are multiples."""
+        return type(self)(self.row // stride, self.column // stride, self.height // stride, self.width // stride)
+
+
+def noise_kernel_works(device: torch.device | str) -> bool:
     """Whether the kernel of noise is used on a device that has kernels; see `KernelTrials`."""
-    small = ((1 << 40) + 3, 1 << 20, 3, (-7, 160_001), (16, 16), device)
-    return kernel_trials.passed(("noise", device), lambda: _normal_by_kernel(*small), lambda: _plain_normal(*small))
+
+    def small(form: Callable[..., Tensor]) -> Tensor:
+        return form((1 << 40) + 3, 1 << 20, 3, Windows.at(-7, 160_001, 16, 16, device))
+
+    return kernel_trials.passed(("noise", device), lambda: small(_normal_by_kernel), lambda: small(_plain_normal))
 
 
 def normal_numbers(
-    seed: int,
-    stream: int,
-    channels: int,
-    place: tuple[Position, Position],
-    size: tuple[int, int],
-    device: str,
-    dtype: torch.dtype = torch.float32,
+    seed: int, stream: int, channels: int, windows: Windows, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Standard normal numbers (B, channels, *size) at a (row, column), by the Box-Muller transform of hashes.
+    """Standard normal numbers, (B, channels, height, width), by the Box-Muller transform of hashes.
 
     Adjacent columns share a hash in pairs: one gets the number with the cosine, the other that with the sine.
     """
+    device = windows.row.device
     if has_kernels(device) and noise_kernel_works(device):
-        return _normal_by_kernel(seed, stream, channels, place, size, device, dtype)
-    return _plain_normal(seed, stream, channels, place, size, device).to(dtype)
+        return _normal_by_kernel(seed, stream, channels, windows, dtype)
+    return _plain_normal(seed, stream, channels, windows).to(dtype)
 
 
 def _normal_by_kernel(
-    seed: int,
-    stream: int,
-    channels: int,
-    place: tuple[Position, Position],
-    size: tuple[int, int],
-    device: str,
-    dtype: torch.dtype = torch.float32,
+    seed: int, stream: int, channels: int, windows: Windows, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     from geosynth.models import field_kernels
 
-    rows, columns = (as_column(value, device).view(-1) for value in place)
-    return field_kernels.normal_numbers(seed, stream, channels, (rows, columns), size, dtype)
+    return field_kernels.normal_numbers(seed, stream, channels, windows, dtype)
 
 
-def _plain_normal(
-    seed: int, stream: int, channels: int, place: tuple[Position, Position], size: tuple[int, int], device: str
-) -> Tensor:
-    (row, column), (height, width) = place, size
-    channel = torch.arange(channels, dtype=torch.int64, device=device)
+def _plain_normal(seed: int, stream: int, channels: int, windows: Windows) -> Tensor:
+    row, column, height, width = windows
+    channel = torch.arange(channels, dtype=torch.int64, device=row.device)
     key = hash_bits(hash_key(seed, stream, channel))
-    rows = as_column(row, device) + torch.arange(height, device=device)
+    rows = row.view(-1, 1) + torch.arange(height, device=row.device)
     lines = hash_bits(key.view(-1, 1, 1) ^ hash_bits(rows).view(-1, 1, height, 1))
-    pairs = as_column(column // 2, device) + torch.arange(width // 2 + 1, device=device)
+    pairs = (column // 2).view(-1, 1) + torch.arange(width // 2 + 1, device=row.device)
     bits = hash_bits_(lines + GOLDEN * pairs.view(-1, 1, 1, width // 2 + 1))
     # 24 bits each, which float32 represents exactly. The radius needs a number above 0.
     radius = (bits & _MASK32).bitwise_right_shift_(8).add_(1).float().mul_(2**-24).log_().mul_(-2).sqrt_()
     angle = bits.bitwise_right_shift_(40).bitwise_and_(0xFFFFFF).float().mul_(2 * math.pi * 2**-24)
     both = torch.stack([radius * angle.cos(), radius.mul_(angle.sin_())], dim=-1).flatten(-2)
-    skipped = column % 2
-    if isinstance(skipped, int):
-        return both[..., skipped : skipped + width].contiguous()
-    index = skipped.view(-1, 1, 1, 1) + torch.arange(width, device=device)
+    index = (column % 2).view(-1, 1, 1, 1) + torch.arange(width, device=row.device)
     return both.gather(-1, index.expand(*both.shape[:-1], width))
 
 
-def as_column(value: Position, device: str) -> Tensor:
-    """A position as (B, 1) int64, without reading from the device or a blocking copy to it."""
-    if isinstance(value, Tensor):
-        return value.view(-1, 1)
-    return torch.full((1, 1), value, dtype=torch.int64, device=device)
-
-
-def middles_of_cells(start: Position, count: int, stride: int, device: str, before: int = 0) -> Tensor:
-    """The middles of cells, `before` of them before the start, (B, count); float64, as positions reach 10^7 pixels."""
-    steps = torch.arange(-before, count - before, dtype=torch.float64, device=device) * stride
-    return steps + as_column(start, device) + stride / 2
+def middles_of_cells(start: Tensor, count: int, stride: int) -> Tensor:
+    """The middles of `count` cells from (B,) start on, (B, count); float64, as positions reach 10^7 pixels."""
+    steps = torch.arange(count, dtype=torch.float64, device=start.device) * stride
+    return steps + start.view(-1, 1) + stride / 2

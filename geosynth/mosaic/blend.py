@@ -26,8 +26,8 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import Window
 from geosynth.models.device import Submit
-from geosynth.models.field import style_field
-from geosynth.models.hashing import Position
+from geosynth.models.field import latent_field
+from geosynth.models.hashing import Windows
 from geosynth.models.looks.look import Look
 from geosynth.mosaic.painter import CELL, Cell, Painter
 from geosynth.raster.read import Array
@@ -115,16 +115,19 @@ class BlendPainter(Painter):
         """Raster values, unchanged: windows are joined before they are rounded."""
         return values
 
-    def latent(self, row: Position, column: Position, height: int, width: int) -> Tensor | None:
+    def latent(self, windows: Windows) -> Tensor | None:
         """As `Painter.latent`; for the linear start, which takes one style, (B, latent_size) at the window's centre."""
         if self.network.start != "linear":
-            return super().latent(row, column, height, width)
+            return super().latent(windows)
         if isinstance(self.style, Tensor):
-            return self.style.view(1, -1).expand(len(row) if isinstance(row, Tensor) else 1, -1)
+            return self.style.view(1, -1).expand(len(windows.row), -1)
         stride = self.network.stride
-        centre = (row + height // 2 - stride // 2, column + width // 2 - stride // 2)
-        field = style_field(self.network, self.settings.seed, *centre, stride, stride, self.style_length, self.device)
-        return field[:, :, 0, 0]
+        row, column = (
+            first + side // 2 - stride // 2
+            for first, side in ((windows.row, windows.height), (windows.column, windows.width))
+        )
+        centre = Windows(row, column, stride, stride)
+        return latent_field(self.network, self.settings.seed, centre, self.style_length)[:, :, 0, 0]
 
 
 def weights(size: int, overlap: int) -> npt.NDArray[np.float32]:

@@ -30,9 +30,9 @@ from geosynth.models.device import (
     plain_memory_error,
     uses_bfloat16,
 )
-from geosynth.models.field import position_noise, style_field
+from geosynth.models.field import latent_field, position_noise
 from geosynth.models.generator import check_labels
-from geosynth.models.hashing import Position
+from geosynth.models.hashing import Windows
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.look import Look
 from geosynth.models.looks.surroundings import Surroundings
@@ -257,32 +257,30 @@ class Painter:
     def _network_pass(self, labels: Tensor, places: Tensor, ways: Tensor, shares: Tensor) -> tuple[Tensor]:
         """Paint cells by the same operations, whatever the labels and the places; see `Replay`."""
         (row, column), (height, width) = places.unbind(1), labels.shape[1:]
-        latent, noise, styles = self.inputs(row, column, height, width, ways, shares)
+        latent, noise, styles = self.inputs(Windows(row, column, height, width), ways, shares)
         image = self.generator(labels, latent, noise, self.margin, styles)
         pixels = self.as_pixels(self.model.card.bands.from_network(image.float()))
         return (pixels.contiguous(),)  # in rows already: reordering bytes would be the host's longest task
 
     def inputs(
-        self, row: Position, column: Position, height: int, width: int, ways: Tensor, shares: Tensor
+        self, windows: Windows, ways: Tensor, shares: Tensor
     ) -> tuple[Tensor | None, list[Tensor | None], Tensor | None]:
-        """Latent, noise and styles at absolute positions, as the generator takes them; see `look_field`."""
-        window = (row, column, height, width)
-        dtype = torch.bfloat16 if self.bfloat16 else torch.float32
-        noise = position_noise(self.network, self.settings.seed, *window, self.device, self.margin, self.silent, dtype)
+        """Latent, noise and styles of windows, as the generator takes them; see `look_field`."""
+        dtype, seed = torch.bfloat16 if self.bfloat16 else torch.float32, self.settings.seed
+        noise = position_noise(self.network, seed, windows, self.margin, self.silent, dtype)
         styles = None
         if isinstance(self.style, Look):
-            seed, length = self.settings.seed, self.style_length
-            styles = look_field(self.network, self.style, seed, *window, length, ways, shares)
-        return self.latent(*window), noise, styles
+            styles = look_field(self.network, self.style, seed, windows, self.style_length, ways, shares)
+        return self.latent(windows), noise, styles
 
-    def latent(self, row: Position, column: Position, height: int, width: int) -> Tensor | None:
-        """The latent at absolute positions, (B, latent_size, height / stride, width / stride)."""
+    def latent(self, windows: Windows) -> Tensor | None:
+        """The latent of windows, (B, latent_size, height / stride, width / stride)."""
         if not self.network.latent_size:
             return None
         if isinstance(self.style, Tensor):
-            batch, stride = len(row) if isinstance(row, Tensor) else 1, self.network.stride
-            return self.style.view(1, -1, 1, 1).expand(batch, -1, height // stride, width // stride)
-        return style_field(self.network, self.settings.seed, row, column, height, width, self.style_length, self.device)
+            down, across = (side // self.network.stride for side in (windows.height, windows.width))
+            return self.style.view(1, -1, 1, 1).expand(len(windows.row), -1, down, across)
+        return latent_field(self.network, self.settings.seed, windows, self.style_length)
 
     def blank(self, window: Window) -> Array:
         """Zeros, (bands, height, width)."""

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from geosynth.config import GeneratorSettings, TrainSettings
 from geosynth.models.augment import Augmentation
-from geosynth.models.field import random_noise, style_field
+from geosynth.models.field import latent_field, random_noise
 from geosynth.models.generator import check_labels
+from geosynth.models.hashing import Windows
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.look import Look
 from geosynth.models.looks.styles import STYLE_CELL
@@ -233,8 +234,7 @@ def random_style(
     stride = settings.stride
     if not drifts:
         return style[:, :, None, None].expand(-1, -1, height // stride, width // stride)
-    seed, row, column = _somewhere(rng, stride)
-    return style_field(settings, seed, row, column, height, width, settings.drift_length)
+    return latent_field(settings, *_somewhere(rng, stride, height, width), settings.drift_length)
 
 
 def random_look(settings: GeneratorSettings, look: Look, mask: Tensor, rng: torch.Generator) -> Tensor:
@@ -244,16 +244,16 @@ def random_look(settings: GeneratorSettings, look: Look, mask: Tensor, rng: torc
         (1, num_classes, style_size, H / 8, W / 8).
     """
     (height, width), side = mask.shape, settings.look_side
-    seed, row, column = _somewhere(rng, settings.stride)
+    somewhere = _somewhere(rng, settings.stride, height, width)
     around = Surroundings.of(np.pad(mask.cpu().numpy(), side, mode="edge"), settings)
     ways, shares = (torch.from_numpy(values).unsqueeze(0) for values in around)
-    return look_field(settings, look, seed, row, column, height, width, settings.drift_length, ways, shares)
+    return look_field(settings, look, *somewhere, settings.drift_length, ways, shares)
 
 
-def _somewhere(rng: torch.Generator, stride: int) -> tuple[int, int, int]:
-    """A random seed, and the row and column of a random position on the lattice of the stride."""
+def _somewhere(rng: torch.Generator, stride: int, height: int, width: int) -> tuple[int, Windows]:
+    """A random seed, and a window of this size at a random position on the lattice of the stride."""
     seed, row, column = (int(torch.randint(2**40, (), generator=rng)) for _ in range(3))
-    return seed, row * stride, column * stride
+    return seed, Windows.at(row * stride, column * stride, height, width)
 
 
 def random_inputs(

@@ -12,8 +12,9 @@ from geosynth.models import field_kernels, hashing, modulation, modulation_kerne
 from geosynth.models.affine import LayerNoise, PixelRows
 from geosynth.models.field import position_noise
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.hashing import Windows
 from geosynth.models.looks import field as look_field
-from geosynth.models.looks.look import Look
+from geosynth.models.looks.look import Look, LookDraws
 from geosynth.models.modulation import SpadeModulation, SpadeNorm, Zoom
 from geosynth.models.patterns import LabelPatterns
 from geosynth.models.trials import KernelTrials
@@ -149,7 +150,7 @@ def test_a_generator_by_kernel_paints_what_the_dense_one_does():
         value.data.mul_(0.2)  # away from the flat ends of tanh
     size = 2 * settings.halo + settings.stride
     labels = label_map("patches", (1, size, size), 4)
-    noise = position_noise(settings, 1, 0, 0, size, size, margin=settings.halo)
+    noise = position_noise(settings, 1, Windows.at(0, 0, size, size), margin=settings.halo)
     images = []
     for form in ("dense", "kernel"):
         for module in generator.modules():
@@ -167,8 +168,8 @@ def test_a_generator_by_kernel_paints_what_the_dense_one_does():
 @pytest.mark.parametrize("first", [(0, 0), (-7, 160_001), (12, -5)])
 def test_noise_by_kernel_is_that_of_the_cpu(first):
     rows, columns = torch.tensor([first, [start + 100 for start in first]]).unbind(1)  # as a painter has them
-    found = field_kernels.normal_numbers(2**40 + 3, 1 << 20, 3, (rows, columns), (5, 6))
-    expected = hashing.normal_numbers(2**40 + 3, 1 << 20, 3, (rows, columns), (5, 6), "cpu")
+    asked = 2**40 + 3, 1 << 20, 3, Windows(rows, columns, 5, 6)
+    found, expected = field_kernels.normal_numbers(*asked), hashing.normal_numbers(*asked)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
@@ -181,10 +182,10 @@ def test_looks_by_kernel_are_those_of_the_cpu(gaps, gradual, style_length):
         torch.randn((5, len(gaps), 3, 7), generator=rng),
         torch.ones(len(gaps)),
     )
-    place = torch.tensor([[-808, 0], [10**7, -(10**6) - 8]]).unbind(1)  # as a painter has them
-    drawn = (look, 2**40 + 3, place, (6, 9), gaps, gradual, style_length)
-    found = look_field._looks_by_kernel(*drawn)
-    assert torch.equal(found, look_field._plain_looks(*drawn))
+    rows, columns = torch.tensor([[-808, 0], [10**7, -(10**6) - 8]]).unbind(1)  # as a painter has them
+    asked = LookDraws(look, 2**40 + 3, gaps, gradual, style_length), Windows(rows, columns, 48, 72)
+    found = look_field._looks_by_kernel(*asked)
+    assert torch.equal(found, look_field._plain_looks(*asked))
     assert len(found.flatten(0, 2).unique()) > 100
 
 
@@ -195,6 +196,6 @@ def test_fields_pass_their_trials(monkeypatch):
         monkeypatch.setattr(module, "has_kernels", lambda device: True)
     settings = GeneratorSettings(num_classes=2, num_bands=1, latent_size=0, style_lengths=(24, 96))
     look = Look(torch.zeros(2, 6), torch.ones(1, 2, 1, 6), torch.ones(2))
-    look_field.look_field(settings, look, 1, 0, 0, 64, 64, 256)
-    position_noise(settings, 1, 0, 0, 64, 64)
+    look_field.look_field(settings, look, 1, Windows.at(0, 0, 64, 64), 256)
+    position_noise(settings, 1, Windows.at(0, 0, 64, 64))
     assert len(trials._passed) == 2

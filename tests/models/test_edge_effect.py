@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from geosynth.config import GeneratorSettings
 from geosynth.config.networks import EDGE_SIDE
+from geosynth.models.hashing import Windows
 from geosynth.models.looks.edge_effect import edge_change, fitted_edge_effect, shares_around, without_edges
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.labelled import TileStyles, fit_look
@@ -125,7 +126,7 @@ def test_a_style_is_changed_to_that_of_the_place_where_it_is_painted():
     look = a_look([0.6, -0.4])
     shares = torch.linspace(0, 1, 12 * 9).view(1, 1, 12, 9).expand(1, CLASSES, -1, -1)
     within = (shares > look.around.amin((0, 2)).max()) & (shares < look.around.amax((0, 2)).min())
-    window = (3, 64, 128, 96, 72, 256)
+    window = (3, Windows.at(64, 128, 96, 72), 256)
     styles = look_field(SETTINGS, look, *window, None, shares)
     change = 0.6 * shares - 0.4 * ((shares - 0.9).clamp(min=0) * 10)
     left = torch.where(within.unsqueeze(2), styles - change.unsqueeze(2), torch.nan).flatten(3)[0]
@@ -136,7 +137,7 @@ def test_a_style_is_changed_to_that_of_the_place_where_it_is_painted():
 
 def test_without_shares_or_an_effect_styles_are_those_observed():
     look, shares = a_look([0.6, -0.4]), torch.rand(1, CLASSES, 12, 9)
-    window = (3, 64, 128, 96, 72, 256)
+    window = (3, Windows.at(64, 128, 96, 72), 256)
     plain = look_field(SETTINGS, replace(look, around=None, edge_effect=None), *window)
     assert torch.equal(look_field(SETTINGS, look, *window), plain)
     assert torch.equal(look_field(SETTINGS, replace(look, edge_effect=None), *window, None, shares), plain)
@@ -173,7 +174,7 @@ def test_a_measured_look_is_livelier_at_edges_and_its_mean_is_as_measured():
     assert (whole[1] - whole[0])[:2, BANDS : 2 * BANDS].max() < -0.5
     painted = halves(128)
     shares = torch.from_numpy(shares_around(painted, CLASSES)).unsqueeze(0)
-    styles = look_field(SETTINGS, look, 1, 0, 0, 256, 256, 256, None, shares)[0]
+    styles = look_field(SETTINGS, look, 1, Windows.at(0, 0, 256, 256), 256, None, shares)[0]
     inside, edge = styles[0, BANDS, 2:6].mean(), styles[0, BANDS, 14:16].mean()
     assert edge - inside > 0.5
 
@@ -185,8 +186,9 @@ def test_the_look_of_few_tiles_has_the_edges_of_the_known_one_and_its_own_colour
     tiles = TileStyles.of(images, torch.zeros(4, 64, 64, dtype=torch.long), CLASSES, LENGTHS)
     look = fit_look(tiles, known)
     assert torch.equal(look.edge_effect, known.edge_effect)
+    window = Windows.at(0, 0, 512, 512)
     inside, middle = (
-        look_field(SETTINGS, look, 1, 0, 0, 512, 512, 64, None, torch.full((1, CLASSES, 64, 64), share))[0, 0, :BANDS]
+        look_field(SETTINGS, look, 1, window, 64, None, torch.full((1, CLASSES, 64, 64), share))[0, 0, :BANDS]
         for share in (1.0, 0.5)
     )
     assert (inside.mean() - 0.25).abs() < 0.05

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geosynth.config import GeneratorSettings
-from geosynth.models.field import position_noise, random_noise, style_field
-from geosynth.models.hashing import hash_bits
+from geosynth.models.field import latent_field, position_noise, random_noise
+from geosynth.models.hashing import Windows, hash_bits
 
 SETTINGS = GeneratorSettings(num_classes=3, num_bands=1, base_width=2, latent_size=6, noise_channels=2, depth="less")
 STRIDE = SETTINGS.stride
@@ -36,30 +36,32 @@ sides = st.integers(1, 6).map(lambda cells: cells * STRIDE)
 def test_values_do_not_depend_on_the_cut(row, column, heights, widths):
     """The whole against four pieces, computed last to first."""
     height, width = sum(heights), sum(widths)
-    whole = position_noise(SETTINGS, 7, row, column, height, width)
-    style = style_field(SETTINGS, 7, row, column, height, width, style_length=100)
+    window = Windows.at(row, column, height, width)
+    whole = position_noise(SETTINGS, 7, window)
+    style = latent_field(SETTINGS, 7, window, style_length=100)
     pieces = [
         (slice(top, top + h), slice(left, left + w))
         for top, h in zip((0, heights[0]), heights, strict=True)
         for left, w in zip((0, widths[0]), widths, strict=True)
     ]
     for down, across in reversed(pieces):
-        place = (row + down.start, column + across.start, down.stop - down.start, across.stop - across.start)
-        for full, part in zip(whole, position_noise(SETTINGS, 7, *place), strict=True):
+        sides = down.stop - down.start, across.stop - across.start
+        piece = Windows.at(row + down.start, column + across.start, *sides)
+        for full, part in zip(whole, position_noise(SETTINGS, 7, piece), strict=True):
             step = height // full.shape[2]
             cells = (slice(s.start // step, s.stop // step) for s in (down, across))
             assert torch.equal(full[:, :, *cells], part)
         cells = (slice(s.start // STRIDE, s.stop // STRIDE) for s in (down, across))
         # Matrix products of other sizes may round their sums of two differently.
         torch.testing.assert_close(
-            style[:, :, *cells], style_field(SETTINGS, 7, *place, style_length=100), rtol=0, atol=1e-6
+            style[:, :, *cells], latent_field(SETTINGS, 7, piece, style_length=100), rtol=0, atol=1e-6
         )
 
 
 def test_random_noise_has_the_layout_of_position_noise():
     rng = torch.Generator().manual_seed(0)
     drawn = random_noise(SETTINGS, 3, 64, 32, rng)
-    placed = position_noise(SETTINGS, 0, 0, 0, 64, 32)
+    placed = position_noise(SETTINGS, 0, Windows.at(0, 0, 64, 32))
     assert [value.shape[1:] for value in drawn] == [value.shape[1:] for value in placed]
     assert len(drawn) == 1 + len(SETTINGS.stages)
     assert all(len(value) == 3 for value in drawn)
@@ -71,7 +73,7 @@ SIDE = 512
 
 
 def full_resolution(seed, row=0, column=0):
-    return position_noise(SETTINGS, seed, row, column, SIDE, SIDE)[-1][0, 0].double()
+    return position_noise(SETTINGS, seed, Windows.at(row, column, SIDE, SIDE))[-1][0, 0].double()
 
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (-FAR, FAR), (-SIDE // 2, -SIDE // 2)])
@@ -122,7 +124,7 @@ def test_noise_is_not_correlated(first, second):
 
 
 def test_channels_and_stages_differ():
-    maps = position_noise(SETTINGS, 3, 0, 0, SIDE, SIDE)
+    maps = position_noise(SETTINGS, 3, Windows.at(0, 0, SIDE, SIDE))
     start, same_size = maps[0][0], [value[0] for value in maps[1:] if value.shape[2:] == maps[0].shape[2:]]
     channels = torch.cat([start, *same_size]).flatten(1)
     assert len(channels) == 5  # two of the start, head_0, G_middle_0, G_middle_1
@@ -137,7 +139,7 @@ WIDE = GeneratorSettings(num_classes=2, num_bands=1, depth="less").model_copy(up
 @pytest.mark.parametrize("length", [STRIDE, 48, 100, 4 * STRIDE])
 def test_style_has_unit_variance_everywhere(length):
     """At nodes of the lattice and between them; independent channels are the sample."""
-    field = style_field(WIDE, 1, -32, FAR, 96, 96, style_length=length)[0].double()
+    field = latent_field(WIDE, 1, Windows.at(-32, FAR, 96, 96), style_length=length)[0].double()
     bound = 5 / math.sqrt(WIDE.latent_size)
     assert field.mean(0).abs().max() < bound
     assert (field.var(0) - 1).abs().max() < bound * math.sqrt(2)
@@ -146,7 +148,8 @@ def test_style_has_unit_variance_everywhere(length):
 def test_style_drifts_without_jumps():
     """The step between neighbouring cells is bounded by the slope of the weights, across nodes of the lattice too."""
     length = 20 * STRIDE
-    field = style_field(WIDE, 1, -2 * length, FAR, 2 * length, 3 * STRIDE, style_length=length)[0].double()
+    window = Windows.at(-2 * length, FAR, 2 * length, 3 * STRIDE)
+    field = latent_field(WIDE, 1, window, style_length=length)[0].double()
     steps = field.diff(dim=1).square().mean((0, 2)).sqrt()
     slope = math.pi / 2 * STRIDE / length
     assert steps.max() < 1.5 * slope
@@ -156,8 +159,8 @@ def test_style_drifts_without_jumps():
 
 
 def test_style_length_zero_is_one_style_everywhere():
-    one = style_field(SETTINGS, 4, 0, 0, 64, 32, style_length=0)
+    one = latent_field(SETTINGS, 4, Windows.at(0, 0, 64, 32), style_length=0)
     assert one.shape == (1, SETTINGS.latent_size, 4, 2)
     assert torch.equal(one, one[:, :, :1, :1].expand_as(one))
-    assert torch.equal(one, style_field(SETTINGS, 4, FAR, -FAR, 64, 32, style_length=0))
-    assert not torch.equal(one, style_field(SETTINGS, 5, 0, 0, 64, 32, style_length=0))
+    assert torch.equal(one, latent_field(SETTINGS, 4, Windows.at(FAR, -FAR, 64, 32), style_length=0))
+    assert not torch.equal(one, latent_field(SETTINGS, 5, Windows.at(0, 0, 64, 32), style_length=0))

@@ -5,8 +5,9 @@ import torch
 from label_maps import assert_within, label_map, load_plain_spade, randomise
 
 from geosynth.config import GeneratorSettings
-from geosynth.models.field import position_noise, random_noise, style_field
+from geosynth.models.field import latent_field, position_noise, random_noise
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.hashing import Windows
 from geosynth.models.modulation import SpadeModulation
 
 plain_spade = load_plain_spade()
@@ -96,8 +97,9 @@ def paint(generator, labels, row, column, height, width):
     """A window at absolute (row, column) of a map whose first pixel stands at `ORIGIN`, with its noise and style."""
     settings = generator.settings
     place = slice(row - ORIGIN[0], row - ORIGIN[0] + height), slice(column - ORIGIN[1], column - ORIGIN[1] + width)
-    latent = style_field(settings, 5, row, column, height, width, style_length=300)
-    return generator(labels[:, *place], latent, position_noise(settings, 5, row, column, height, width))
+    window = Windows.at(row, column, height, width)
+    latent = latent_field(settings, 5, window, style_length=300)
+    return generator(labels[:, *place], latent, position_noise(settings, 5, window))
 
 
 ORIGIN = (-64 * 7, 64 * 150_000)  # negative and large positions, on every stride
@@ -142,7 +144,7 @@ def test_halo_is_enough_and_at_most_one_stride_too_much(depth, expected):
     window = slice(2 * stride + halo, 3 * stride + halo)
     labels = label_map("patches", (1, size, size), 4)
     noise = random_noise(settings, 1, size, size, torch.Generator().manual_seed(0))
-    latent = style_field(settings, 1, 0, 0, size, size, style_length=100)
+    latent = latent_field(settings, 1, Windows.at(0, 0, size, size), style_length=100)
     painted = generator(labels, latent, noise)[..., window, window]
 
     reach = (2 * stride, 3 * stride + 2 * halo)

@@ -13,9 +13,10 @@ from geosynth.config import GeneratorSettings
 from geosynth.errors import SettingsError
 from geosynth.models.field import position_noise, random_noise
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.hashing import Windows
 from geosynth.models.looks.codes import StyleCodes
 from geosynth.models.looks.field import _objects, look_field
-from geosynth.models.looks.look import Look
+from geosynth.models.looks.look import Look, LookDraws
 from geosynth.models.looks.styles import STYLE_CELL, local_statistics, style_size
 
 CLASSES, BANDS = 3, 2
@@ -142,7 +143,7 @@ def some_look(seed=0, tiles=3, objects=2):
 def test_drawn_styles_are_those_observed_each_as_often():
     look = some_look()
     places = torch.arange(400) * 4096
-    drawn = look_field(TINY, look, 5, places, places // 2, 64, 64, style_length=64)
+    drawn = look_field(TINY, look, 5, Windows(places, places // 2, 64, 64), style_length=64)
     tiles, _, objects, _ = look.departures.shape
     for index in range(CLASSES):
         styles = drawn[:, index].permute(0, 2, 3, 1).reshape(-1, SIZE)[:, BANDS:]  # colours depart further
@@ -157,14 +158,15 @@ def test_drawn_styles_are_those_observed_each_as_often():
 
 def test_colours_vary_about_as_much_as_those_observed():
     look = some_look(tiles=20)
-    drawn = look_field(TINY, look, 5, torch.arange(400) * 4096, torch.arange(400) * 2048, 64, 64, style_length=64)
+    windows = Windows(torch.arange(400) * 4096, torch.arange(400) * 2048, 64, 64)
+    drawn = look_field(TINY, look, 5, windows, style_length=64)
     drawn, observed = drawn[:, :, :BANDS].var((0, 3, 4)).mean(1), look.departures[..., :BANDS].var((0, 2)).mean(1)
     assert (drawn / observed - 1).abs().max() < 0.25
 
 
 def test_objects_of_a_place_are_of_one_tile():
     look = some_look(tiles=20)
-    drawn = look_field(TINY, look, 5, 0, 0, 512, 512, style_length=0)
+    drawn = look_field(TINY, look, 5, Windows.at(0, 0, 512, 512), style_length=0)
     found = set()
     for index in range(CLASSES):
         styles = drawn[0, index].permute(1, 2, 0).reshape(-1, SIZE)[:, BANDS:]
@@ -172,13 +174,14 @@ def test_objects_of_a_place_are_of_one_tile():
         distance, number = torch.cdist(styles, known, compute_mode="donot_use_mm_for_euclid_dist").min(1)
         found |= set((number[distance < 1e-4] // look.departures.shape[2]).tolist())
     assert len(found) == 1
-    seeds = [look_field(TINY, look, seed, 0, 0, 64, 64, style_length=0) for seed in range(5)]
+    seeds = [look_field(TINY, look, seed, Windows.at(0, 0, 64, 64), style_length=0) for seed in range(5)]
     assert len({values.sum().item() for values in seeds}) == 5
 
 
 def test_objects_are_as_large_as_their_class_says():
     look = some_look(tiles=50, objects=8)
-    changes = look_field(TINY, look, 1, 0, 0, 2048, 2048, style_length=64).diff(dim=4).square().sum(2)
+    drawn = look_field(TINY, look, 1, Windows.at(0, 0, 2048, 2048), style_length=64)
+    changes = drawn.diff(dim=4).square().sum(2)
     edges = (changes > 1e-6).float().mean((0, 2, 3))
     assert edges[1] < 0.8 * edges[0]  # 40 px against 24
     assert abs(edges[2] - edges[0]) < 0.1 * edges[0]
@@ -187,7 +190,8 @@ def test_objects_are_as_large_as_their_class_says():
 def test_water_changes_gradually_between_the_styles_observed_and_nothing_else_changes():
     look = some_look(tiles=20)
     settings = TINY.model_copy(update={"style_gradual": (1,)})
-    gradual, usual = (look_field(each, look, 1, -4096, 512, 1024, 1024, style_length=64) for each in (settings, TINY))
+    window = Windows.at(-4096, 512, 1024, 1024)
+    gradual, usual = (look_field(each, look, 1, window, style_length=64) for each in (settings, TINY))
     assert torch.equal(gradual[:, [0, 2]], usual[:, [0, 2]])
     styles, known = gradual[0, 1, BANDS:], (look.mean[1] + look.departures[:, 1].reshape(-1, SIZE))[:, BANDS:]
     assert (styles >= known.amin(0)[:, None, None] - 1e-5).all()
@@ -206,15 +210,18 @@ def test_a_style_is_that_of_the_nearest_object_or_gradually_the_mean_of_those_ar
     nodes = [(torch.arange(12) - 4 + first // gap).view(1, 1, -1) for first in place]
     spacing = torch.tensor([2.0 * length for length in TINY.style_lengths], dtype=torch.float64).view(-1, 1, 1)
     rows, columns = nodes[0].unsqueeze(3).expand(1, CLASSES, -1, 1), nodes[1].unsqueeze(2).expand(1, CLASSES, 1, -1)
-    node_y, node_x, style = (values[0, 1] for values in _objects(whole, 9, rows, columns, spacing, 256))
+    node_y, node_x, style = (
+        values[0, 1] for values in _objects(LookDraws(whole, 9, (), (), 256), rows, columns, spacing)
+    )
     departures = whole.departures.reshape(-1, SIZE)[style]
 
     def squared(row, column):
         y, x = ((first + 8 * cell + 4) / gap for first, cell in zip(place, (row, column), strict=True))
         return (node_y - y) ** 2 + (node_x - x) ** 2
 
+    window = Windows.at(*place, 160, 160)
     gradual, usual = (
-        look_field(TINY.model_copy(update={"style_gradual": of}), look, 9, *place, 160, 160, style_length=256)[0, 1]
+        look_field(TINY.model_copy(update={"style_gradual": of}), look, 9, window, style_length=256)[0, 1]
         for of in ((1,), ())
     )
     corners, inside = ((0, 0), (3, 17), (cells - 1, 8)), itertools.product(range(0, cells, 3), repeat=2)
@@ -230,18 +237,20 @@ def test_a_style_is_that_of_the_nearest_object_or_gradually_the_mean_of_those_ar
 def test_what_a_generator_is_asked_for_takes_the_place_of_the_mean():
     look = some_look()
     told = [
-        look_field(TINY, one, 5, 0, 0, 64, 64, style_length=64) for one in (look, replace(look, asked=look.mean + 1))
+        look_field(TINY, one, 5, Windows.at(0, 0, 64, 64), style_length=64)
+        for one in (look, replace(look, asked=look.mean + 1))
     ]
     assert torch.allclose(told[1], told[0] + 1, atol=1e-5)
 
 
 def test_objects_take_the_tile_of_the_nearer_node_more_often():
     """Nodes of the tiles, here 100 objects apart, are at multiples of `style_length`."""
-    look, spacing = some_look(tiles=50, objects=1), torch.full((CLASSES, 1, 1), 8.0, dtype=torch.float64)
+    spacing = torch.full((CLASSES, 1, 1), 8.0, dtype=torch.float64)
+    draws = LookDraws(some_look(tiles=50, objects=1), 5, (), (), 800)
 
     def tiles_around(row, column):
         nodes = [torch.arange(middle - 20, middle + 20).expand(1, CLASSES, -1) for middle in (row, column)]
-        *places, style = _objects(look, 5, nodes[0].unsqueeze(3), nodes[1].unsqueeze(2), spacing, 800)
+        *places, style = _objects(draws, nodes[0].unsqueeze(3), nodes[1].unsqueeze(2), spacing)
         for place in places:  # so that the nearest object is always one of nine
             assert [f"{value:.2f}" for value in (place % 1).aminmax()] == ["0.25", "0.75"]
         return (style // CLASSES).flatten()
@@ -258,10 +267,11 @@ def test_objects_take_the_tile_of_the_nearer_node_more_often():
 def test_styles_depend_on_absolute_positions_only(gradual):
     settings = TINY.model_copy(update={"style_gradual": gradual})
     look, place = some_look(), (1 << 22, -(1 << 20))
-    whole = look_field(settings, look, 3, *place, 192, 256, style_length=512)
-    part = look_field(settings, look, 3, place[0] + 64, place[1] + 32, 96, 128, style_length=512)
+    window = Windows.at(*place, 192, 256)
+    whole = look_field(settings, look, 3, window, style_length=512)
+    part = look_field(settings, look, 3, Windows.at(place[0] + 64, place[1] + 32, 96, 128), style_length=512)
     assert torch.equal(whole[..., 8:20, 4:20], part)
-    assert not torch.equal(look_field(settings, look, 4, *place, 192, 256, style_length=512), whole)
+    assert not torch.equal(look_field(settings, look, 4, window, style_length=512), whole)
 
 
 def build(settings=TINY):
@@ -292,9 +302,9 @@ def test_a_window_is_the_crop_of_the_whole():
 
     def paint(row, column, height, width):
         seen = labels[:, row : row + height + 2 * margin, column : column + width + 2 * margin]
-        place = (row, column, height + 2 * margin, width + 2 * margin)
-        noise = position_noise(TINY, 1, *place, margin=margin)
-        return generator(seen, None, noise, margin, look_field(TINY, look, 1, *place, 512))
+        window = Windows.at(row, column, height + 2 * margin, width + 2 * margin)
+        noise = position_noise(TINY, 1, window, margin=margin)
+        return generator(seen, None, noise, margin, look_field(TINY, look, 1, window, 512))
 
     whole = paint(0, 0, 320, 352)[..., 64:224, 32:192]
     assert whole.std() > 0.05

@@ -9,8 +9,9 @@ from operations import Record, fake_gpu, launch_nothing
 
 from geosynth.config import GeneratorSettings
 from geosynth.models import generator as generator_module
-from geosynth.models.field import position_noise, style_field
+from geosynth.models.field import latent_field, position_noise
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.hashing import Windows
 from geosynth.models.looks import codes
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.look import Look
@@ -40,7 +41,7 @@ def look_of(settings, height, width, batch=1):
     size, classes = style_size(settings.num_bands), settings.num_classes
     look = Look(torch.zeros(classes, size), torch.ones(3, classes, 2, size), torch.ones(classes))
     row, column = torch.zeros((2, batch), dtype=torch.int64)
-    return look_field(settings, look, 1, row, column, height, width, 2048)
+    return look_field(settings, look, 1, Windows(row, column, height, width), 2048)
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
@@ -65,9 +66,9 @@ def test_painting_is_few_operations_in_16_bits(settings, form, record):
         labels, noise, latent = torch.zeros((4, size, size), dtype=torch.uint8), [], torch.zeros((4, 256))
         styles = look_of(settings, size, size, 4)
         if settings.start != "linear":
-            row, column = torch.zeros((2, 4), dtype=torch.int64)
-            noise = position_noise(settings, 1, row, column, size, size, "cuda", margin, (), torch.bfloat16)
-            latent = None if styles is not None else style_field(settings, 1, row, column, size, size, 2048, "cuda")
+            windows = Windows(*torch.zeros((2, 4), dtype=torch.int64), size, size)
+            noise = position_noise(settings, 1, windows, margin, (), torch.bfloat16)
+            latent = None if styles is not None else latent_field(settings, 1, windows, 2048)
         generator(labels, latent, noise, margin, styles)  # folds weights, which are kept
         record.operations.clear()
         with record:
@@ -133,7 +134,7 @@ def test_kernels_compile_for_a_gpu(changes, dtype, capability, monkeypatch, reco
         generator = SpadeGenerator(settings).to(memory_format=torch.channels_last)
     generator = generator.for_painting(dtype)
     with fake_gpu(generator), torch.inference_mode():
-        noise = position_noise(settings, 2**40, 0, 0, 64, 64, "cuda", 0, (), dtype)
+        noise = position_noise(settings, 2**40, Windows.at(0, 0, 64, 64, "cuda"), 0, (), dtype)
         latent = torch.zeros(1, settings.latent_size) if settings.latent_size else None
         generator(torch.zeros((1, 64, 64), dtype=torch.uint8), latent, noise, 0, look_of(settings, 64, 64))
     monkeypatch.undo()
@@ -155,9 +156,9 @@ def test_kernels_compile_for_a_gpu(changes, dtype, capability, monkeypatch, reco
 def test_noise_and_style_wait_for_nothing(form, record):
     settings = GeneratorSettings(**BASE)
     with fake_gpu(), record:
-        row, column = torch.zeros((2, 3), dtype=torch.int64)
-        maps = position_noise(settings, 1, row, column, 576, 576, "cuda", 32, silent={2})
-        style = style_field(settings, 1, row, column, 576, 576, 2048, "cuda")
+        windows = Windows(*torch.zeros((2, 3), dtype=torch.int64), 576, 576)
+        maps = position_noise(settings, 1, windows, 32, silent={2})
+        style = latent_field(settings, 1, windows, 2048)
         look_of(GeneratorSettings(**TOLD), 576, 576, 3)
     assert not record.waits
     assert [index for index, values in enumerate(maps) if values is None] == [2]
@@ -177,7 +178,7 @@ def test_the_same_operations_for_any_labels(training, told, monkeypatch):
     for module in generator.modules():
         if isinstance(module, SpadeModulation):
             module.form = "dense"
-    noise, styles = position_noise(settings, 0, 0, 0, 64, 64), look_of(settings, 64, 64)
+    noise, styles = position_noise(settings, 0, Windows.at(0, 0, 64, 64)), look_of(settings, 64, 64)
     records = []
     for labels in (torch.zeros((1, 64, 64), dtype=torch.long), label_map("noise", (1, 64, 64), 6, holes=True)):
         generator.zero_grad()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from geosynth.config import GeneratorSettings
 from geosynth.config.networks import REGION_SIDE
 from geosynth.errors import SettingsError
+from geosynth.models.hashing import Windows
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.look import Look
 from geosynth.models.looks.regions import ways_to_middles
@@ -84,9 +85,9 @@ def test_regions_have_the_style_drawn_in_their_middle():
     shown[110:120, 100:190] = CLASS
     labels[REGION_SIDE - 60 : REGION_SIDE + 20, REGION_SIDE + 110 : REGION_SIDE + 150] = CLASS  # begins outside
     ways = torch.from_numpy(ways_to_middles(labels, (CLASS,))).unsqueeze(0)
-    look, place = some_look(), (1 << 20, -4096)
-    styles = look_field(TOLD, look, 3, *place, height, width, 64, ways)[0]
-    drawn = look_field(TOLD, look, 3, place[0] - 96, place[1] - 96, height + 192, width + 192, 64)[0]
+    look, window = some_look(), Windows.at(1 << 20, -4096, height, width)
+    styles = look_field(TOLD, look, 3, window, 64, ways)[0]
+    drawn = look_field(TOLD, look, 3, window.buffer(96), 64)[0]
     plain = drawn[..., 12:-12, 12:-12]
     for rows, columns, (row, column) in (
         (slice(8, 100), slice(3, 40), (54, 21)),
@@ -113,10 +114,10 @@ def test_ways_of_several_windows_are_followed_each_in_its_own():
     maps = [houses(64 + edge, 96 + edge, seed) for seed in range(2)]
     ways = torch.from_numpy(np.stack([ways_to_middles(one, (CLASS,)) for one in maps]))
     rows, columns = torch.tensor([512, 8]), torch.tensor([-64, 1600])
-    both = look_field(TOLD, some_look(), 3, rows, columns, 64, 96, 64, ways)
+    both = look_field(TOLD, some_look(), 3, Windows(rows, columns, 64, 96), 64, ways)
     for number in range(2):
-        place = int(rows[number]), int(columns[number])
-        alone = look_field(TOLD, some_look(), 3, *place, 64, 96, 64, ways[number : number + 1])
+        window = Windows.at(int(rows[number]), int(columns[number]), 64, 96)
+        alone = look_field(TOLD, some_look(), 3, window, 64, ways[number : number + 1])
         assert torch.equal(both[number : number + 1], alone)
 
 

@@ -14,6 +14,7 @@ from label_maps import label_map, randomise
 from geosynth import machine
 from geosynth.models import hashing, modulation
 from geosynth.models.affine import LayerNoise
+from geosynth.models.hashing import Windows
 from geosynth.models.looks import field as look_field
 from geosynth.models.modulation import SpadeModulation, SpadeNorm, upsampled
 from geosynth.models.patterns import LabelPatterns
@@ -96,7 +97,7 @@ def test_modulation_is_dense_where_the_kernel_does_not_work(trials, caplog, monk
 @pytest.mark.parametrize("kernel", [raises, lambda *arguments: slightly_wrong(hashing._plain_normal(*arguments))])
 def test_noise_is_plain_where_the_kernel_does_not_work(trials, caplog, monkeypatch, kernel):
     monkeypatch.setattr(hashing, "_normal_by_kernel", kernel)
-    asked = 5, 1, 2, (3, -4), (8, 6), "cpu"
+    asked = 5, 1, 2, Windows.at(3, -4, 8, 6)
     for _ in range(2):
         assert torch.equal(hashing.normal_numbers(*asked), hashing._plain_normal(*asked))
     assert len(caplog.records) == 1

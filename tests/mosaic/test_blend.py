@@ -17,7 +17,8 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window
-from geosynth.models.field import style_field
+from geosynth.models.field import latent_field
+from geosynth.models.hashing import Windows
 from geosynth.mosaic.blend import BlendPainter, weights
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.image import painter_for
@@ -54,8 +55,9 @@ def test_a_window_of_a_linear_start_has_the_style_of_its_middle(
     painter = BlendPainter(linear_model, GenerateSettings(seed=3, overlap=0), style_length=90)
     stride, half = painter.network.stride, painter.size // 2
     first = [(number * stride + stride // 2) - half for number in (row, column)]  # the middle is that of a cell
-    field = style_field(painter.network, 3, 0, 0, 30 * stride, 30 * stride, 90)
-    torch.testing.assert_close(painter.latent(*first, painter.size, painter.size)[0], field[0, :, row, column])
+    field = latent_field(painter.network, 3, Windows.at(0, 0, 30 * stride, 30 * stride), 90)
+    window = Windows.at(*first, painter.size, painter.size)
+    torch.testing.assert_close(painter.latent(window)[0], field[0, :, row, column])
 
 
 def in_raster(window: Window) -> Window:
@@ -190,7 +192,7 @@ def test_windows_of_other_labels_are_not_taken_for_those_painted_before(linear_m
 def test_the_linear_start_gets_one_style_or_one_that_drifts(linear_model: GeneratorModel) -> None:
     def latents(style_length: int) -> list[Tensor]:
         painter = BlendPainter(linear_model, GenerateSettings(seed=3, overlap=16), style_length)
-        found = [painter.latent(row, -5000, 64, 64) for row in (0, 64, 64_000)]
+        found = [painter.latent(Windows.at(row, -5000, 64, 64)) for row in (0, 64, 64_000)]
         return [latent for latent in found if latent is not None]
 
     one = latents(0)
@@ -203,7 +205,7 @@ def test_the_linear_start_gets_one_style_or_one_that_drifts(linear_model: Genera
 
 def test_a_style_of_ones_own_is_taken_as_it_is(linear_model: GeneratorModel) -> None:
     style = torch.arange(linear_model.card.settings.latent_size).float()
-    latent = BlendPainter(linear_model, GenerateSettings(overlap=16), 3000, style).latent(640, 0, 64, 64)
+    latent = BlendPainter(linear_model, GenerateSettings(overlap=16), 3000, style).latent(Windows.at(640, 0, 64, 64))
     assert latent is not None
     assert torch.equal(latent[0], style)
 

@@ -24,8 +24,9 @@ from geosynth.config import GenerateSettings, GeneratorSettings
 from geosynth.config.networks import REGION_SIDE
 from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window, absolute_origin
-from geosynth.models.field import position_noise, random_noise, style_field
+from geosynth.models.field import latent_field, position_noise, random_noise
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.hashing import Windows
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.surroundings import Surroundings
 from geosynth.mosaic import pipeline
@@ -155,13 +156,13 @@ def test_levels_without_the_margin_they_need_not_know_paint_the_same(depth: str,
     generator = SpadeGenerator(settings).eval()
     halo, stride = settings.halo, settings.stride
     size = 2 * halo + stride
-    place = (5 * stride, -3 * stride, size, size)
+    place = Windows.at(5 * stride, -3 * stride, size, size)
     labels = torch.from_numpy(draw_labels(size, size).astype(np.int64) % 4).unsqueeze(0)
-    latent = style_field(settings, 1, *place, style_length=100)
+    latent = latent_field(settings, 1, place, style_length=100)
     inside = slice(halo, halo + stride)
     with torch.inference_mode():
-        whole = generator(labels, latent, position_noise(settings, 1, *place))
-        window = generator(labels, latent, position_noise(settings, 1, *place, margin=halo), halo)
+        whole = generator(labels, latent, position_noise(settings, 1, place))
+        window = generator(labels, latent, position_noise(settings, 1, place, margin=halo), halo)
     assert window.shape[-2:] == (stride, stride)
     assert window.std() > 0
     torch.testing.assert_close(window, whole[..., inside, inside], rtol=0, atol=1e-5)
@@ -515,10 +516,10 @@ def test_a_network_is_fed_by_seed_style_and_place(
     rows, columns = torch.tensor([64, -160]), torch.tensor([32, 4096])
     ways = torch.zeros(2, len(network.style_regions), 2, 48, 52, dtype=torch.int8)
     shares = torch.rand(2, 6, 48, 52)
-    latents, noises, styles = painter.inputs(rows, columns, 384, 416, ways, shares)
+    latents, noises, styles = painter.inputs(Windows(rows, columns, 384, 416), ways, shares)
     for number, place in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
-        window = (*place, 384, 416)
-        expected = position_noise(network, 3, *window, "cpu", painter.margin, silent, dtype)
+        window = Windows.at(*place, 384, 416)
+        expected = position_noise(network, 3, window, painter.margin, silent, dtype)
         for found, one in zip(noises, expected, strict=True):
             assert (found is None) == (one is None)
             if found is not None and one is not None:
@@ -526,13 +527,13 @@ def test_a_network_is_fed_by_seed_style_and_place(
                 assert torch.equal(found[number], one[0])
         assert (latents is None) == (styles is not None) == ("look" in kind)
         if latents is not None:
-            drawn = style_field(network, 3, *window, 40, "cpu")
+            drawn = latent_field(network, 3, window, 40)
             expected_latent = drawn[0] if style is None else style[:, None, None].expand_as(drawn[0])
             assert torch.equal(latents[number], expected_latent)
         if styles is not None:
             look = model.look() if style is None else style
             assert torch.equal(
-                styles[number], look_field(network, look, 3, *window, 40, None, shares[number : number + 1])[0]
+                styles[number], look_field(network, look, 3, window, 40, None, shares[number : number + 1])[0]
             )
 
 

@@ -7,7 +7,8 @@ from trainings import TINY, make_store, ready, update
 
 from geosynth.checkpoint import load_generator
 from geosynth.config import GenerateSettings
-from geosynth.models.field import position_noise, random_noise, style_field
+from geosynth.models.field import latent_field, position_noise, random_noise
+from geosynth.models.hashing import Windows
 from geosynth.mosaic.twin import twin
 from geosynth.raster.stores.store import Store
 from geosynth.training.train import train
@@ -78,12 +79,10 @@ def test_a_model_trained_in_16_bits_paints_alike_on_both(model):
 
 def test_noise_and_style_are_those_of_the_cpu():
     settings = TINY.generator(6, 4)
-    place = (7, 64 * 10_001, 64 * 5_003, 128, 192)
-    for on_cpu, on_gpu in zip(
-        position_noise(settings, *place), position_noise(settings, *place, device="cuda"), strict=True
-    ):
+    here, there = (Windows.at(64 * 10_001, 64 * 5_003, 128, 192, device) for device in ("cpu", "cuda"))
+    for on_cpu, on_gpu in zip(position_noise(settings, 7, here), position_noise(settings, 7, there), strict=True):
         torch.testing.assert_close(on_gpu.cpu(), on_cpu, atol=1e-4, rtol=0)
-    fields = [style_field(settings, *place, 512, device).cpu() for device in ("cpu", "cuda")]
+    fields = [latent_field(settings, 7, place, 512).cpu() for place in (here, there)]
     torch.testing.assert_close(fields[1], fields[0], atol=1e-4, rtol=0)
 
 

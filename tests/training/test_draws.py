@@ -11,7 +11,8 @@ from odc.geo.geobox import GeoBox
 from geosynth.config import GeneratorSettings, TrainSettings
 from geosynth.errors import DataError
 from geosynth.models.augment import Augmentation
-from geosynth.models.field import position_noise, style_field
+from geosynth.models.field import latent_field, position_noise
+from geosynth.models.hashing import Windows
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.look import Look
 from geosynth.mosaic.style import style_length_pixels
@@ -155,7 +156,7 @@ def test_noise_has_the_statistics_that_generate_uses():
     """Moments and a flat spectrum: nothing shifts between training and painting."""
     mask = torch.zeros((48, 64, 64), dtype=torch.long)
     ours = random_inputs(SETTINGS, mask, 0, 0)["noise"]
-    tiles = [position_noise(SETTINGS, 3, 64 * row, 640, 64, 64) for row in range(48)]
+    tiles = [position_noise(SETTINGS, 3, Windows.at(64 * row, 640, 64, 64)) for row in range(48)]
     theirs = [torch.cat(maps) for maps in zip(*tiles, strict=True)]
     for own, other in zip(ours, theirs, strict=True):
         assert own.shape == other.shape
@@ -173,7 +174,8 @@ def test_noise_has_the_statistics_that_generate_uses():
 def test_styles_have_the_statistics_that_generate_uses():
     """Each value standard normal, and as alike over a crop as in the field that `generate` draws."""
     ours = torch.cat([random_style(SETTINGS, 128, 128, rng) for rng in sample_rngs(0, 0, range(400))])
-    theirs = torch.cat([style_field(SETTINGS, seed, 0, 128 * seed, 128, 128, 2048) for seed in range(400)])
+    places = [Windows.at(0, 128 * number, 128, 128) for number in range(400)]
+    theirs = torch.cat([latent_field(SETTINGS, seed, place, 2048) for seed, place in enumerate(places)])
     for styles in (ours, theirs):
         assert styles.shape == (400, 5, 8, 8)
         assert abs(float(styles[:, :, 0, 0].mean())) < 0.1
@@ -193,7 +195,8 @@ def test_looks_drift_as_those_of_generate_do():
         return len(styles.unique())
 
     ours = sum(num_tiles(random_look(TOLD, look, torch.zeros(128, 128), rng)) for rng in sample_rngs(0, 0, range(40)))
-    theirs = sum(num_tiles(look_field(TOLD, look, seed, 1024 * seed, 0, 128, 128, length)) for seed in range(40))
+    places = [Windows.at(1024 * number, 0, 128, 128) for number in range(40)]
+    theirs = sum(num_tiles(look_field(TOLD, look, seed, place, length)) for seed, place in enumerate(places))
     assert ours == pytest.approx(theirs, rel=0.15)
 
 

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geosynth.models.device import full_float32
-from geosynth.models.field import position_noise, style_field
+from geosynth.models.field import latent_field, position_noise
 from geosynth.models.generator import SpadeGenerator
+from geosynth.models.hashing import Windows
 from geosynth.models.looks.edge_effect import shares_around
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.look import Look
@@ -28,7 +29,7 @@ _BETTER = 0.9  # of the previous difference; else nothing is gained
 _MOST = 0.5  # largest addition, in values of the network
 _GRAIN = 1024.0  # rounding, to parts of 1 / 1024, as last bits of sums depend on the number of threads
 _APART = 1 << 12  # pixels between tiles, so that each draws its own place
-_PLACE = 256  # pixels, see `style_field`
+_PLACE = 256  # pixels, see `latent_field`
 
 
 def asked_for(look: Look, generator: SpadeGenerator, tiles: Sequence[Tensor]) -> Look:
@@ -66,12 +67,12 @@ def _missed(look: Look, generator: SpadeGenerator, tiles: Sequence[Tensor]) -> T
         if not height or not width:
             continue
         labels = tile[None, :height, :width].to(device)
-        place = (0, number * _APART, height, width)
+        window = Windows.at(0, number * _APART, height, width, device)
         shares = torch.from_numpy(shares_around(labels[0].cpu().numpy(), settings.num_classes)).to(device)
-        styles = look_field(settings, look, 0, *place, _PLACE, shares=shares.unsqueeze(0))
-        latent = style_field(settings, 0, *place, _PLACE, str(device)) if settings.latent_size else None
+        styles = look_field(settings, look, 0, window, _PLACE, shares=shares.unsqueeze(0))
+        latent = latent_field(settings, 0, window, _PLACE) if settings.latent_size else None
         with full_float32(), torch.inference_mode():
-            painted = generator(labels, latent, position_noise(settings, 0, *place, str(device)), 0, styles)
+            painted = generator(labels, latent, position_noise(settings, 0, window), 0, styles)
         for index, mask in enumerate(one_hot_classes(labels, settings.num_classes, torch.float32)[0]):
             asked = F.interpolate(styles[:, index, : settings.num_bands], scale_factor=STYLE_CELL)[0]
             total[index] += ((painted[0].float() - asked) * mask).sum((1, 2))

@@ -10,16 +10,14 @@ from torch import Tensor
 
 from geosynth.config import GeneratorSettings
 from geosynth.models.device import has_kernels
-from geosynth.models.hashing import GOLDEN, Position, as_column, hash_bits, hash_key, middles_of_cells
+from geosynth.models.hashing import GOLDEN, Windows, hash_bits, hash_key, middles_of_cells
 from geosynth.models.looks.edge_effect import edge_change, without_edges
-from geosynth.models.looks.look import Look
+from geosynth.models.looks.look import REACH, STREAM, Look, LookDraws
 from geosynth.models.looks.regions import BORDER, in_one_look
 from geosynth.models.looks.styles import STYLE_CELL
 from geosynth.models.trials import kernel_trials
 
-_STREAM = 1 << 21  # different from those of `field`
 _OBJECT_GAP = 2  # distance of objects, as a multiple of the side of the square in which a class's style is measured
-REACH = 1.25  # spacings of the objects' lattice; in classes that change gradually, objects up to here count in a mean
 _COLOURFUL = 1.2  # times as far as observed colours depart from their mean: softening takes a fifth of small objects'
 
 
@@ -27,10 +25,7 @@ def look_field(
     settings: GeneratorSettings,
     look: Look,
     seed: int,
-    row: Position,
-    column: Position,
-    height: int,
-    width: int,
+    windows: Windows,
     style_length: int,
     ways: Tensor | None = None,
     shares: Tensor | None = None,
@@ -47,84 +42,74 @@ def look_field(
     In classes that change gradually (`settings.style_gradual`), a cell has a weighted mean of the styles of the objects
     around it, with weights that fall smoothly to zero.
 
-    Arguments as for `position_noise`, and `ways`, (B, regions, 2, height / 8, width / 8), from `ways_to_middles` for
-    the settings' `style_regions`, so that each region has one style; without them, each cell has its own.
-
-    `shares`, (B, num_classes, height / 8, width / 8), from `edge_effect.shares_around`, are those of the labels that
-    are painted. With them, a style is changed from what it was at the share around the observed object to what it would
-    be at the share here (within those that were observed).
+    Args:
+        settings: of the generator.
+        look: that styles are drawn from; on the device of the windows.
+        seed: of the image.
+        windows: as for `position_noise`.
+        style_length: pixels between places; 0 for one place everywhere.
+        ways: (B, regions, 2, height / 8, width / 8), from `ways_to_middles` for the settings' `style_regions`, so that
+            each region has one style; None for a style of each cell's own.
+        shares: (B, num_classes, height / 8, width / 8), from `edge_effect.shares_around`, of the labels that are
+            painted: a style is changed from what it was at the share around the observed object to what it would be at
+            the share here (within those that were observed). None to leave it unchanged.
     """
     if shares is not None and look.around is not None and look.edge_effect is not None:
         even, usual = without_edges(look)
-        drawn = look_field(settings, even, seed, row, column, height, width, style_length, ways)
+        drawn = look_field(settings, even, seed, windows, style_length, ways)
         least, most = (limit(look.around, (0, 2)).view(-1, 1, 1) for limit in (torch.amin, torch.amax))
         here = edge_change(shares.clamp(least, most).unsqueeze(2), *look.edge_effect[..., None, None].unbind(1))
         return drawn + (here - usual[..., None, None])
     if settings.style_regions and ways is not None:
-        border = BORDER * STYLE_CELL
-        place, size = (row - border, column - border), (height + 2 * border, width + 2 * border)
-        around = look_field(settings, look, seed, *place, *size, style_length)
+        around = look_field(settings, look, seed, windows.buffer(BORDER * STYLE_CELL), style_length)
         return in_one_look(around, ways, settings.style_regions)
-    device, bands = str(look.mean.device), settings.num_bands
+    bands = settings.num_bands
     colours, others = look.departures[..., :bands], look.departures[..., bands:]
     mean = look.mean if look.asked is None else look.asked
     look = replace(look, mean=mean, departures=torch.cat([_COLOURFUL * colours, others], -1))
-    place = (as_column(row, device).view(-1), as_column(column, device).view(-1))
-    size, gaps = (height // STYLE_CELL, width // STYLE_CELL), [_OBJECT_GAP * one for one in settings.style_lengths]
+    gaps = [_OBJECT_GAP * length for length in settings.style_lengths]
+    draws = LookDraws(look, seed, gaps, settings.style_gradual, style_length)
+    device = str(look.mean.device)
     form = _looks_by_kernel if has_kernels(device) and _look_kernels_work(gaps, device) else _plain_looks
-    return form(look, seed, place, size, gaps, settings.style_gradual, style_length)
+    return form(draws, windows)
 
 
 def _look_kernels_work(gaps: Sequence[int], device: str) -> bool:
     """See `KernelTrials`."""
 
-    def small(form: Callable[..., Tensor]) -> Tensor:
+    def small(form: Callable[[LookDraws, Windows], Tensor]) -> Tensor:
         waves = torch.arange(5 * len(gaps) * 2 * 3, device=device).sin().view(5, len(gaps), 2, 3)
-        place = as_column(-7, device).view(-1), as_column(160_001, device).view(-1)
-        return form(Look(waves[0, :, 0], waves, waves[0, :, 0, 0]), (1 << 40) + 3, place, (4, 5), gaps, (0,), 100)
+        draws = LookDraws(Look(waves[0, :, 0], waves, waves[0, :, 0, 0]), (1 << 40) + 3, gaps, (0,), 100)
+        return form(draws, Windows.at(-7, 160_001, 4 * STYLE_CELL, 5 * STYLE_CELL, device))
 
     key = ("looks", device, *gaps)
     return kernel_trials.passed(key, lambda: small(_looks_by_kernel), lambda: small(_plain_looks))
 
 
-def _looks_by_kernel(
-    look: Look,
-    seed: int,
-    place: tuple[Tensor, Tensor],
-    size: tuple[int, int],
-    gaps: Sequence[int],
-    gradual: Sequence[int],
-    style_length: int,
-) -> Tensor:
+def _looks_by_kernel(draws: LookDraws, windows: Windows) -> Tensor:
     from geosynth.models.field_kernels import look_styles
 
-    return look_styles(look, seed, _STREAM, place, size, gaps, gradual, style_length)
+    return look_styles(draws, windows)
 
 
-def _plain_looks(
-    look: Look,
-    seed: int,
-    place: tuple[Tensor, Tensor],
-    size: tuple[int, int],
-    gaps: Sequence[int],
-    gradual: Sequence[int],
-    style_length: int,
-) -> Tensor:
-    """Arguments as for `field_kernels.look_styles`."""
-    device, (_, num_classes, _, numbers) = str(look.mean.device), look.departures.shape
-    spacing = torch.stack([torch.full((), gap, dtype=torch.float64, device=device) for gap in gaps]).view(-1, 1)
-    down, across = (cells + 2 for cells in size)  # with the cells around
+def _plain_looks(draws: LookDraws, windows: Windows) -> Tensor:
+    """As `field_kernels.look_styles`."""
+    look, device = draws.look, windows.row.device
+    _, num_classes, _, numbers = look.departures.shape
+    spacing = torch.stack([torch.full((), gap, dtype=torch.float64, device=device) for gap in draws.gaps]).view(-1, 1)
+    around = windows.buffer(STYLE_CELL)
+    down, across = around.height // STYLE_CELL, around.width // STYLE_CELL
     # (B, num_classes, cells) in units of the lattice, and (B, num_classes, 1) the first node that is needed.
     y, x = (
-        middles_of_cells(start, count, STYLE_CELL, device, before=1).unsqueeze(1) / spacing
-        for start, count in zip(place, (down, across), strict=True)
+        middles_of_cells(start, count, STYLE_CELL).unsqueeze(1) / spacing
+        for start, count in ((around.row, down), (around.column, across))
     )
     first_row, first_column = (position[..., :1].floor().long() - 1 for position in (y, x))
-    num_rows, num_columns = (count * STYLE_CELL // min(gaps) + 4 for count in (down, across))
+    num_rows, num_columns = (count * STYLE_CELL // min(draws.gaps) + 4 for count in (down, across))
     rows = (first_row + torch.arange(num_rows, device=device)).unsqueeze(3)
     columns = (first_column + torch.arange(num_columns, device=device)).unsqueeze(2)
 
-    node_y, node_x, style = _objects(look, seed, rows, columns, spacing.view(-1, 1, 1), style_length)
+    node_y, node_x, style = _objects(draws, rows, columns, spacing.view(-1, 1, 1))
     nine, square, distances = _nine_around(style, (node_y, node_x), (y, x), (first_row, first_column))
     nearest = nine.flatten().index_select(0, square.flatten() * 9 + distances.argmin(4).flatten())
     departures = look.departures.reshape(-1, numbers)
@@ -133,40 +118,36 @@ def _plain_looks(
         inner = styles.shape[axis] - 2
         styles = styles.narrow(axis, 0, inner) + styles.narrow(axis, 1, inner) + styles.narrow(axis, 2, inner)
     styles = styles / 9
-    for number in gradual:
+    for number in draws.gradual:
         near = nine.index_select(0, square[:, number, 1:-1, 1:-1].flatten())
         mean = _weighted_mean(departures, near, distances[:, number, 1:-1, 1:-1].reshape(-1, 9))
-        styles[:, number] = mean.view(-1, *size, numbers)
+        styles[:, number] = mean.view(-1, *styles.shape[2:])
     return (styles + look.mean[:, None, None]).permute(0, 1, 4, 2, 3)
 
 
-def _objects(
-    look: Look, seed: int, rows: Tensor, columns: Tensor, spacing: Tensor, style_length: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _objects(draws: LookDraws, rows: Tensor, columns: Tensor, spacing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The objects of each class at nodes of its lattice: their positions, and which of the look's styles they have.
 
     Args:
-        look: from which styles are drawn.
-        seed: of the image.
+        draws: what styles are drawn from.
         rows: of the nodes, (B, num_classes, R, 1).
         columns: of the nodes, (B, num_classes, 1, C).
         spacing: of the lattice of each class, pixels, (num_classes, 1, 1).
-        style_length: see `look_field`.
 
     Returns:
         rows and columns in units of the lattice, and numbers of styles, each (B, num_classes, R, C).
     """
-    tiles, num_classes, objects, _ = look.departures.shape
+    tiles, num_classes, objects, _ = draws.look.departures.shape
     classes = torch.arange(num_classes, dtype=torch.int64, device=spacing.device).view(-1, 1, 1)
-    bits = hash_bits(hash_bits(hash_bits(hash_key(seed, _STREAM, classes)) ^ rows) + GOLDEN * columns)
-    draws = hash_bits(bits)  # places within the lattice's cells by the one hash, choices by the other
+    bits = hash_bits(hash_bits(hash_bits(hash_key(draws.seed, STREAM, classes)) ^ rows) + GOLDEN * columns)
+    chosen = hash_bits(bits)  # places within the lattice's cells by the one hash, choices by the other
     node_y, node_x = rows + _jitter(bits), columns + _jitter(bits >> 16)
-    place_row = place_column = torch.zeros_like(draws)
-    if style_length:
-        reach = spacing / style_length
-        place_row, place_column = _either(node_y * reach, draws), _either(node_x * reach, draws >> 16)
-    tile = hash_bits(hash_bits(hash_key(seed, _STREAM + 1, place_row)) + place_column)
-    return node_y, node_x, (_one_of(tile, tiles) * num_classes + classes) * objects + _one_of(draws >> 32, objects)
+    place_row = place_column = torch.zeros_like(chosen)
+    if draws.style_length:
+        reach = spacing / draws.style_length
+        place_row, place_column = _either(node_y * reach, chosen), _either(node_x * reach, chosen >> 16)
+    tile = hash_bits(hash_bits(hash_key(draws.seed, STREAM + 1, place_row)) + place_column)
+    return node_y, node_x, (_one_of(tile, tiles) * num_classes + classes) * objects + _one_of(chosen >> 32, objects)
 
 
 def _nine_around(

@@ -1,14 +1,20 @@
-"""The look of a place and season."""
+"""The look of a place and season, and what the styles of an image are drawn from."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 OBJECTS = 8
 """Of a class in a tile, whose styles a look keeps."""
+STREAM = 1 << 21
+"""Of the random numbers of looks (`hashing`), with the next one; different from those of `models.field`."""
+REACH = 1.25
+"""In spacings of the objects' lattice; in classes that change gradually, objects up to here count in a mean."""
 
 
 @dataclass(frozen=True)
@@ -54,3 +60,17 @@ class Look:
         """Its tensors by the names of the attributes; without those that are None."""
         parts = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: values for name, values in parts if values is not None}
+
+
+class LookDraws(NamedTuple):
+    """What styles are drawn from, in all windows of an image."""
+
+    look: Look
+    """Its styles are `mean` + `departures`."""
+    seed: int
+    gaps: Sequence[int]
+    """Between the objects of each class, pixels."""
+    gradual: Sequence[int]
+    """Classes that change gradually."""
+    style_length: int
+    """Pixels between places; 0 for one place everywhere."""

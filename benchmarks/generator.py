@@ -40,9 +40,10 @@ from torch.nn import functional as F
 
 from geosynth.checkpoint import GeneratorModel, ModelCard
 from geosynth.config import GeneratorSettings
-from geosynth.models.device import full_float32, uses_bfloat16
+from geosynth.models.device import uses_bfloat16
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.patterns import LabelPatterns
+from geosynth.models.process_settings import full_float32
 from last_line import print_result
 from levers import LAST_RUNG, WARM_UPS, Network, ladder, machine_facts, seconds_of
 from plain_spade import PlainGenerator, copy_weights

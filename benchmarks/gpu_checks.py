@@ -11,7 +11,7 @@ from generator import LATENT_SIZE, build, label_tiles
 from geosynth.checkpoint import load_generator
 from geosynth.config import GenerateSettings, TrainSettings
 from geosynth.grid import Window
-from geosynth.models.device import full_float32
+from geosynth.models.process_settings import full_float32
 from geosynth.models.replay import Replay
 from geosynth.models.trials import kernel_trials
 from geosynth.mosaic.painter import CELL, LabelledWindow, Painter

@@ -48,7 +48,7 @@ from torchgeo.samplers import RandomGeoSampler
 from geosynth.config import BandSettings
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend, LegendClass
-from geosynth.models.device import keep_freed_memory
+from geosynth.models.process_settings import keep_freed_memory
 from geosynth.patches.dataset import PatchDataset, PatchSet
 from geosynth.patches.module import PatchModule
 from geosynth.patches.sampler import Draw

@@ -39,10 +39,11 @@ from generator import NUM_BANDS, NUM_CLASSES, label_tiles, real_files
 from geosynth.config import TrainSettings
 from geosynth.loop import open_fabric
 from geosynth.models.adversary import PatchAdversary
-from geosynth.models.device import full_float32, uses_bfloat16
+from geosynth.models.device import uses_bfloat16
 from geosynth.models.looks.look import Look
 from geosynth.models.looks.styles import style_size
 from geosynth.models.perceptual import composites
+from geosynth.models.process_settings import full_float32
 from geosynth.training.draws import TrainBatch
 from geosynth.training.networks import SpadeNetworks
 from geosynth.training.step import SpadeStep

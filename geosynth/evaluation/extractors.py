@@ -62,7 +62,7 @@ class Extractor:
             )
         import torch
 
-        from geosynth.models.device import full_float32
+        from geosynth.models.process_settings import full_float32
 
         features = np.empty((len(rgb), self.num_features))
         with full_float32(), torch.inference_mode():  # features of a GPU and of a CPU are cached under the same digest

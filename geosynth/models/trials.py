@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from geosynth.errors import first_line
-from geosynth.models.device import full_float32
+from geosynth.models.process_settings import full_float32
 
 _LOG = logging.getLogger(__name__)
 

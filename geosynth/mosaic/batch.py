@@ -20,8 +20,8 @@ from geosynth.config.base import takes
 from geosynth.errors import DataError, GridError, LegendError, OutputError, RasterError, SettingsError, first_of
 from geosynth.files import refuse_inputs
 from geosynth.legend import Legend
-from geosynth.models.device import keep_freed_memory
 from geosynth.models.looks.look import Look
+from geosynth.models.process_settings import keep_freed_memory
 from geosynth.mosaic.image import check_image_name, check_image_output, paint_image, resampled
 from geosynth.mosaic.inputs import Labels, Model, as_files, engine, opened
 from geosynth.mosaic.pipeline import Executor

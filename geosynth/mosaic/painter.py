@@ -22,20 +22,14 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window, block_plan, cut
 from geosynth.legend import ClassIndices
-from geosynth.models.device import (
-    Submit,
-    call_now,
-    full_float32,
-    keep_freed_memory,
-    plain_memory_error,
-    uses_bfloat16,
-)
+from geosynth.models.device import Submit, call_now, plain_memory_error, uses_bfloat16
 from geosynth.models.field import latent_field, position_noise
 from geosynth.models.generator import check_labels
 from geosynth.models.hashing import Windows
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.look import Look
 from geosynth.models.looks.surroundings import Surroundings
+from geosynth.models.process_settings import full_float32, keep_freed_memory
 from geosynth.models.replay import Replay
 from geosynth.raster.read import Array, Mask
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from geosynth.checkpoint import load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError
-from geosynth.models.device import keep_freed_memory, uses_bfloat16
+from geosynth.models.device import uses_bfloat16
+from geosynth.models.process_settings import keep_freed_memory
 from geosynth.mosaic.painter import LabelledWindow, Painter
 from geosynth.mosaic.pipeline import read_around
 from geosynth.mosaic.style import packed, unpacked

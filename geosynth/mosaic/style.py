@@ -19,8 +19,8 @@ from geosynth.errors import DataError, LegendError, SettingsError
 from geosynth.grid import ground_sampling_distance, warn_of_pixel_size
 from geosynth.grid.alignment import is_south_up
 from geosynth.legend import Legend
-from geosynth.models.device import full_float32
 from geosynth.models.looks.look import Look
+from geosynth.models.process_settings import full_float32
 from geosynth.mosaic.looks import look_from_images
 from geosynth.raster.bands import open_bands
 

@@ -23,14 +23,8 @@ from geosynth.files import write_whole
 from geosynth.header import Card
 from geosynth.inputs import sha256_of
 from geosynth.legend import ClassIndices
-from geosynth.models.device import (
-    choose_device,
-    full_float32,
-    plain_device_error,
-    plain_memory_error,
-    uses_bfloat16,
-    without_weights,
-)
+from geosynth.models.device import choose_device, plain_device_error, plain_memory_error, uses_bfloat16, without_weights
+from geosynth.models.process_settings import full_float32
 from geosynth.models.state import fill
 from geosynth.raster.read import Array
 from geosynth.segmentation.scores import Confusion, Scores

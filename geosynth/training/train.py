@@ -20,9 +20,10 @@ from geosynth.errors import OutputError, SettingsError, counted
 from geosynth.files import check_output, refuse_inputs, writing
 from geosynth.locks import alone_in, drop_lock
 from geosynth.loop import Loop, LossHistory, made_ahead, open_fabric
-from geosynth.models.device import choose_device, keep_freed_memory, plain_memory_error
+from geosynth.models.device import choose_device, plain_memory_error
 from geosynth.models.looks.look import Look
 from geosynth.models.perceptual import composites
+from geosynth.models.process_settings import keep_freed_memory
 from geosynth.patches.dataset import Sample
 from geosynth.patches.module import PatchModule
 from geosynth.progress import StepProgress, silent

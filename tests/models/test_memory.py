@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from geosynth.models.device import full_float32, keep_freed_memory, plain_memory_error
+from geosynth.models.device import plain_memory_error
+from geosynth.models.process_settings import full_float32, keep_freed_memory
 
 
 def test_an_allocation_beyond_the_machine_is_a_memory_error():

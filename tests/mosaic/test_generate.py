@@ -28,8 +28,8 @@ import geosynth
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.errors import CheckpointError, DataError, GeosynthError, LegendError, OutputError, RasterError
-from geosynth.models.device import keep_freed_memory
 from geosynth.models.looks.look import Look
+from geosynth.models.process_settings import keep_freed_memory
 from geosynth.mosaic.image import painter_for
 from geosynth.mosaic.painter import Painter
 from geosynth.mosaic.provenance import provenance

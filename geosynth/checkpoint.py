@@ -24,11 +24,11 @@ from geosynth.inputs import sha256_of
 from geosynth.models.device import choose_device, plain_device_error, without_weights
 from geosynth.models.encoder import StyleEncoder
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.kept import Kept
 from geosynth.models.looks.look import OBJECTS, Look
 from geosynth.models.looks.styles import style_size
 from geosynth.models.spectral import folded_state
 from geosynth.models.state import fill
+from geosynth.models.weight_cache import WeightCache
 from geosynth.unfinished import UnfinishedWork, making
 
 _ENCODER = "encoder."  # prefix for names of the style encoder's tensors
@@ -103,7 +103,7 @@ class GeneratorModel:
     path: Path
     encoder: StyleEncoder | None = None
     looks: Mapping[str, Look] = field(default_factory=dict)
-    _painting: Kept[SpadeGenerator] = field(default_factory=Kept, init=False, repr=False, compare=False)
+    _painting: WeightCache[SpadeGenerator] = field(default_factory=WeightCache, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
         names, looks = ", ".join(self.card.bands.names), ", ".join(self.looks) or "none"

@@ -24,10 +24,10 @@ from geosynth.models.affine import (
     painted_by_row,
 )
 from geosynth.models.device import has_kernels, product_type
-from geosynth.models.kept import Kept
 from geosynth.models.norm import BatchNorm
 from geosynth.models.patterns import LabelPatterns, Padding, repeat_edges
 from geosynth.models.trials import kernel_trials
+from geosynth.models.weight_cache import WeightCache
 
 Form = Literal["auto", "table", "dense", "kernel"]
 
@@ -54,7 +54,7 @@ class SpadeModulation(nn.Module):
         # gamma and beta in one convolution: the first `channels` outputs are gamma.
         self.gamma_beta = nn.Conv2d(hidden_channels, 2 * channels, 3)
         self.form: Form = "auto"
-        self._kept = Kept[tuple[Tensor, ...]]()
+        self._cache = WeightCache[tuple[Tensor, ...]]()
 
     def form_for(self, patterns: LabelPatterns) -> Form:
         """The form to use: table, dense, or the table of a kernel.
@@ -162,7 +162,7 @@ class SpadeModulation(nn.Module):
         Each form and type has its own, as a recorded graph reads them from their place in memory.
         """
         sources = [*self.gamma_beta.parameters(), *self.shared.parameters(), *(norm.buffers() if norm else ())]
-        return self._kept.get((form, product_type(self.shared.weight)), sources, lambda: self._laid_out(norm, form))
+        return self._cache.get((form, product_type(self.shared.weight)), sources, lambda: self._laid_out(norm, form))
 
     def _laid_out(self, norm: nn.BatchNorm2d | None, form: Form) -> tuple[Tensor, ...]:
         """The weights of both convolutions as a form takes them, `_folded`, in the type of products.

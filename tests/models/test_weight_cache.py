@@ -6,13 +6,13 @@ import pickle
 import pytest
 import torch
 
-from geosynth.models.kept import Kept
+from geosynth.models.weight_cache import WeightCache
 
 
 @pytest.fixture
 def made():
     """A value kept of one tensor, and how often it was made."""
-    kept, source, calls = Kept(), torch.ones(2), []
+    kept, source, calls = WeightCache(), torch.ones(2), []
 
     def get(key="key", source=source):
         return kept.get(key, [source], lambda: calls.append(key) or source * 2)

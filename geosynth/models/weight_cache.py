@@ -11,13 +11,13 @@ from torch import Tensor
 Made = TypeVar("Made")
 
 
-class Kept(Generic[Made]):
+class WeightCache(Generic[Made]):
     """Values computed from tensors, by key; each is used again until the tensors change. A copy starts empty."""
 
     def __init__(self) -> None:
         self._values: dict[Hashable, tuple[Any, Made]] = {}
 
-    def __reduce__(self) -> tuple[type[Kept[Made]], tuple[()]]:
+    def __reduce__(self) -> tuple[type[WeightCache[Made]], tuple[()]]:
         return type(self), ()
 
     def get(self, key: Hashable, sources: Iterable[Tensor], make: Callable[[], Made]) -> Made:

@@ -180,6 +180,25 @@ def test_train_settings_describe_their_generator(own, others, ignored):
     assert found == GeneratorSettings(num_classes=7, num_bands=4, **OF_THE_NETWORK, **own, **others)
 
 
+def test_a_generators_kind_decides_how_styles_drift_and_how_far_labels_count():
+    """As the settings of `generate` say; in metres, and in pixels."""
+    plain, looks = {"num_classes": 2, "num_bands": 3}, {"style_lengths": (9, 8), "latent_size": 0}
+    reference = GeneratorSettings.reference(2, 3)
+    assert (reference.drift_length, reference.look_side, reference.mosaic) == (0, 0, "blend")
+    settings = GeneratorSettings(**plain)
+    assert (settings.drift_length, settings.look_side, settings.mosaic) == (2048, 0, "exact")
+    settings = GeneratorSettings(**plain, **looks)
+    assert (settings.drift_length, settings.look_side) == (256, 32)
+    assert GeneratorSettings(**plain, **looks, style_regions=(1,)).look_side == 96
+
+
+@pytest.mark.parametrize(
+    ("changes", "warmup"), [({}, 0), ({"init": "a"}, 0.1), ({"init": "a", "warmup": 0}, 0), ({"warmup": 0.3}, 0.3)]
+)
+def test_what_was_trained_before_is_warmed_up(changes, warmup):
+    assert TrainSettings(**changes).generator_warmup == warmup
+
+
 @pytest.mark.parametrize("new", [np.array, torch.tensor])
 def test_band_scaling_maps_the_range_of_each_band_to_minus_one_and_one(new):
     bands = BandSettings(names=("red", "nir", "height"), low=(10, 0, -50), high=(250, 1, 350))

@@ -23,6 +23,7 @@ from geosynth.grid import (
     warn_of_pixel_size,
 )
 from geosynth.grid.alignment import is_nowhere, same_area, same_pixels
+from geosynth.grid.crs import same_crs
 from geosynth.grid.lengths import meant
 from strategies import few, geoboxes, windows
 
@@ -129,6 +130,24 @@ def test_the_same_crs_under_another_name(crs: tuple[str | None, str | None]) -> 
 
 
 @pytest.mark.parametrize(
+    "crs",
+    [
+        ("EPSG:26917", "EPSG:26918"),
+        ("EPSG:26917", "ESRI:54009"),
+        ("+proj=tmerc +lon_0=7 +ellps=GRS80", "+proj=tmerc +lon_0=9 +ellps=GRS80"),
+        ("EPSG:26917", None),
+        (None, "EPSG:26917"),
+    ],
+    ids=["zones", "authorities", "own", "the other unknown", "one unknown"],
+)
+def test_different_crss_are_no_names_of_one(crs: tuple[str | None, str | None]) -> None:
+    one, other = (GeoBox((4, 4), Affine.identity(), name).crs for name in crs)
+    assert not same_crs(one, other)
+    assert same_crs(one, one)
+    assert same_crs(other, other)
+
+
+@pytest.mark.parametrize(
     ("transform", "crs", "metres"),
     [
         (Affine(0.6, 0, 0, 0, -0.6, 0), "EPSG:26917", 0.6),
@@ -185,6 +204,9 @@ def test_both_sides_of_pixels_that_are_not_square_are_told(turned: float, caplog
     geobox = GeoBox((4, 4), Affine.rotation(turned) @ Affine.scale(0.5, -2), "EPSG:26917")  # of the area of a square
     warn_of_pixel_size("a.tif", geobox, 1, "others are of %g m")
     assert caplog.messages == ["a.tif: pixels of 0.5 x 2 m; others are of 1 m"]
+    caplog.clear()
+    warn_of_pixel_size("a.tif", geobox, 2, "others are of %g m")
+    assert caplog.messages == ["a.tif: pixels of 0.5 x 2 m; others are of 2 m"], "one side differs"
 
 
 def test_a_grid_is_nowhere_without_a_crs_and_a_place() -> None:

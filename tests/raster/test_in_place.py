@@ -277,6 +277,7 @@ def test_a_yaml_file_describes_data(scenes: tuple[Path, np.ndarray, np.ndarray],
     ("values", "message"),
     [
         ({"images": "images"}, "images and labels are needed"),
+        ({"labels": "labels"}, "images and labels are needed"),
         ({"images": "images", "labels": "labels", "fold": "train"}, "fold: "),
         ({"zarr": "a.zarr", "images": ["a", "b"]}, "data.yaml: with zarr, images and labels are names of variables"),
         ({"zarr": "a.zarr", "labels": ["a", "b"]}, "data.yaml: with zarr, images and labels are names of variables"),
@@ -301,7 +302,59 @@ def test_a_wrong_description_is_one_line(tmp_path: Path, values: Any, message: s
     assert "\n" not in str(caught.value)
 
 
-def foreign(path: Path, image: np.ndarray, codes: np.ndarray, zarr_format: Any = 3) -> Path:
+TWO_KINDS = {"name": "kinds", "classes": [{"code": 7, "name": "grass"}, {"code": 9, "name": "roof"}]}
+OTHER_CODES = {"name": "others", "classes": [{"code": 1, "name": "Roof"}, {"code": 2, "name": "Grass"}]}
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_all_that_a_description_of_files_says_counts(tmp_path: Path) -> None:
+    """Lists of names, legends written out, codes of another legend, images without a place, bands and a split."""
+    for seed, name in enumerate("ab"):
+        write_raster(tmp_path / "images" / f"{name}.tif", random_image(seed, 30, 40), crs=None)
+        write_raster(tmp_path / "labels" / f"{name}.tif", random_codes(seed, 30, 40) % 2 + 1, crs=None)
+    paths = {kind: [f"{kind}/a.tif", f"{kind}/b.tif"] for kind in ("images", "labels")}
+    options = {"bands": list(BANDS), "apart": True, "split": {"shares": [0, 0, 1]}}
+    (source,) = open_sources(describe(tmp_path, **paths, legend=TWO_KINDS, label_legend=OTHER_CODES, **options))
+    assert (source.legend.name, source.legend.codes, source.band_names) == ("kinds", (7, 9), BANDS)
+    assert len(source.scenes) == len(source.scenes_in("test")) == 2
+    for seed, scene in enumerate(source.scenes):
+        np.testing.assert_array_equal(source.read_image(scene.window), random_image(seed, 30, 40))
+        np.testing.assert_array_equal(source.read_labels(scene.window), 1 - random_codes(seed, 30, 40) % 2)
+
+
+def test_all_that_a_description_of_zarr_says_counts(tmp_path: Path) -> None:
+    """The variables have the names that are looked for if none are given."""
+    image, codes = random_image(0, 50, 60), random_codes(0, 50, 60) % 2 + 1
+    foreign(tmp_path / "cube.zarr", image, codes, names=("image", "labels"))
+    options = {"bands": ["nir=4", "red=1"], "split": {"shares": [0, 0, 1]}}
+    path = describe(tmp_path, zarr="cube.zarr", legend=TWO_KINDS, label_legend=OTHER_CODES, **options)
+    (source,) = open_sources(path)
+    assert (source.legend.name, source.band_names) == ("kinds", ("nir", "red"))
+    assert len(source.scenes_in("test")) == 1
+    np.testing.assert_array_equal(source.read_image(source.scenes[0].window), image[[3, 0]])
+    np.testing.assert_array_equal(source.read_labels(source.scenes[0].window), 2 - codes)
+
+
+def test_labels_of_zarr_on_other_pixels_are_refused(tmp_path: Path) -> None:
+    """Of another size, or at another place."""
+    image, codes = random_image(0, 50, 60), random_codes(0, 50, 60)
+    foreign(tmp_path / "cube.zarr", image, codes)
+    dataset = xr.open_zarr(tmp_path / "cube.zarr", decode_coords="all")
+    for name, labels in (
+        ("smaller", dataset["lc"].isel(x=slice(0, 59))),
+        ("beside", dataset["lc"].assign_coords(x=dataset["x"] + 0.6)),
+    ):
+        dataset[["naip"]].to_zarr(tmp_path / f"{name}.zarr")
+        labels.rename(x="column", y="row").to_dataset().rename(column="lon", row="lat").to_zarr(
+            tmp_path / f"{name}.zarr", mode="a"
+        )
+        with pytest.raises(DataError, match=rf"{name}\.zarr: 'lc' does not cover the same pixels as 'naip'"):
+            open_zarr_in_place(tmp_path / f"{name}.zarr", "naip", "lc")
+
+
+def foreign(
+    path: Path, image: np.ndarray, codes: np.ndarray, zarr_format: Any = 3, names: tuple[str, str] = ("naip", "lc")
+) -> Path:
     """A Zarr store as rioxarray users write it."""
     height, width = codes.shape
     affine = north_up(7, 9)
@@ -310,9 +363,10 @@ def foreign(path: Path, image: np.ndarray, codes: np.ndarray, zarr_format: Any =
         "y": affine.f + affine.e * (np.arange(height) + 0.5),
     }
     dataset = xr.Dataset(
-        {"naip": (("band", "y", "x"), image), "lc": (("y", "x"), codes)}, {**axes, "band": list(BANDS[: len(image)])}
+        {names[0]: (("band", "y", "x"), image), names[1]: (("y", "x"), codes)},
+        {**axes, "band": list(BANDS[: len(image)])},
     ).rio.write_crs("EPSG:26917")
-    chunks = {"naip": {"chunks": (len(image), 16, 16)}, "lc": {"chunks": (32, 32)}}
+    chunks = {names[0]: {"chunks": (len(image), 16, 16)}, names[1]: {"chunks": (32, 32)}}
     for name in dataset.data_vars:
         chunks[str(name)]["grid_mapping"] = "spatial_ref"  # type: ignore[assignment]
         del dataset[name].encoding["grid_mapping"]

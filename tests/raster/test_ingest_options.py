@@ -50,7 +50,12 @@ def test_a_stac_collection_with_named_assets(folder: Path, capsys: pytest.Captur
     error = capsys.readouterr().err
     assert "it has naip, truth" in error
     assert error.count("\n") == 1
-    assert run(*common, "--image-asset", "naip", "--labels-asset", "truth") == 0
+    assets = ("--image-asset", "naip", "--labels-asset", "truth")
+    for option in (("--by", "clusters"), ("--shares", "1,0,1")):
+        assert run(*common, *assets, *option) == 1
+        said = f"error: {option[0]}: no effect: the items name their folds already; leave it out\n"
+        assert capsys.readouterr().err == said
+    assert run(*common, *assets) == 0
     (store,) = open_stores("out")
     assert [(scene.name, scene.date) for scene in store.scenes] == [
         ("a", "2021-07-04T00:00:00Z"),

@@ -201,7 +201,8 @@ def load_generator(model: str | Path | None = None, device: str = "cpu") -> Gene
         device: for the networks: "auto" (the GPU if there is one, else the CPU), "cpu", "cuda", "cuda:1", ...
 
     Raises:
-        CheckpointError: if the file is missing, not a geosynth model, or damaged.
+        CheckpointError: if the file is missing, not a geosynth model, or damaged, or if the device cannot be used.
+        SettingsError: if `model` is not a name.
     """
     path, device = model_path(model), choose_device(device)
     card = ModelCard.read(path)

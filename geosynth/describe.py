@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from geosynth.download import is_model_address, model_path
 from geosynth.errors import RasterError, SettingsError, first_of
 from geosynth.grid import Window
-from geosynth.inputs import band_files, is_remote, read_values, sha256_of
+from geosynth.inputs import band_files, check_input, is_remote, read_values, sha256_of
 from geosynth.model_item import model_item
 from geosynth.progress import Progress, silent
 from geosynth.raster.raster_file import RasterFile
@@ -73,6 +73,8 @@ def info(
 
 
 def _describe(file: str | Path | None) -> Described:
+    if file is not None:
+        check_input(file, "what to describe")
     if file is not None and band_files(file):
         return _raster(file)
     if file is None or not is_remote(file) or is_model_address(file):

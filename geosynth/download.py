@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from geosynth.errors import CheckpointError
 from geosynth.files import replacing
-from geosynth.inputs import sha256_of
+from geosynth.inputs import check_input, sha256_of
 
 DEFAULT_MODEL = "chesapeake-small"
 
@@ -57,7 +57,9 @@ def model_file(name: str | Path) -> Path:
 
     Raises:
         CheckpointError, OutputError: for an address, see `fetch_model`.
+        SettingsError: if it is not a name.
     """
+    check_input(name, "a model", "model")
     path = fetch_model(str(name)) if "://" in str(name) else Path(name)
     inside = path / "model.safetensors"
     return inside if inside.is_file() else path

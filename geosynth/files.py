@@ -11,10 +11,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from geosynth.errors import DataError, GeosynthError, OutputError
-from geosynth.inputs import band_files
+from geosynth.inputs import band_files, check_input
 
 UNFINISHED = ".unfinished"  # ends the hidden name of what exists of an output so far
 _FULL = 1 << 16  # bytes; a disk with less space counts as full
+
+
+def output_path(out: str | Path) -> Path:
+    """The path of an output.
+
+    Raises:
+        SettingsError: if it is not a name.
+    """
+    check_input(out, "an output", "out")
+    return Path(out)
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:

@@ -9,16 +9,53 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from geosynth.errors import DataError, GeosynthError, one_line
+from geosynth.errors import DataError, GeosynthError, SettingsError, one_line
 
 exists, is_file = os.path.exists, os.path.isfile  # False for a name that is too long, where a Path raises
 
 BRACES = re.compile(r"\{([^{}]*[,=][^{}]*)\}")
 """The braces in the name of an image in files of one band each, as in {red=B04,nir=B08}."""
+
+
+def check_input(given: object, what: str, setting: str | None = None) -> None:
+    """Refuse what is not the name of a file or a URL, such as an array, before it is taken for one.
+
+    Args:
+        given: what a caller gave.
+        what: what is needed, as in "a raster".
+        setting: the name of the argument, if it is known.
+
+    Raises:
+        SettingsError: one line.
+    """
+    if not isinstance(given, str | Path):
+        raise SettingsError(f"{what} is needed by its file name or URL, not {kind_of(given)}", setting=setting)
+
+
+def kind_of(given: object) -> str:
+    """What is not a name, by its class, and what to do with it, for error messages."""
+    of_package, kind = type(given).__module__.partition(".")[0], type(given).__name__
+    if of_package == "rasterio" and hasattr(given, "name"):
+        return f"{kind}; pass its name, {given.name!r}"
+    if of_package == "xarray" and kind == "DataArray":
+        return f"{kind}; write it first, as with .rio.to_raster('NAME.tif')"
+    if of_package == "xarray" and kind == "Dataset":
+        return f"{kind}; choose one of its variables"
+    if getattr(given, "ndim", 0):
+        return f"{kind}, which has no grid; an xarray.DataArray with coordinates and .rio.crs has one"
+    return kind
+
+
+def as_list(given: Any) -> list[Any]:
+    """One input or several as a list, which is empty for None; what is no input is refused where it is opened."""
+    if given is None:
+        return []
+    is_one = isinstance(given, str | bytes | Mapping) or hasattr(given, "__array__") or not isinstance(given, Iterable)
+    return [given] if is_one else list(given)
 
 
 def band_files(name: str | Path) -> dict[str, str]:

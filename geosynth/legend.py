@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 from geosynth.errors import LegendError, first_fault_line, first_of
-from geosynth.inputs import read_values
+from geosynth.inputs import check_input, read_values
 
 Code = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Colour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
@@ -115,7 +115,7 @@ class Legend(BaseModel):
     """Classes in their order, and the codes that mean no data; for rasters of colours, colours such as "#rrggbb" do.
 
     Raises:
-        LegendError: from the constructors `from_values` and `load`, if codes or names repeat or there are none.
+        LegendError: if codes or names repeat or there are none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -126,6 +126,19 @@ class Legend(BaseModel):
 
     known_by: ClassVar[str] = "codes"
     """What distinguishes classes in the rasters that it reads."""
+
+    def __init__(self, **values: Any) -> None:
+        """A legend from its parts.
+
+        Raises:
+            LegendError: one line.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _legend_error(error, "legend") from error
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # as BaseModel's: not called in model files
 
     @model_validator(mode="after")
     def _check_unique(self) -> Self:
@@ -142,9 +155,7 @@ class Legend(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            where = error.errors()[0]["loc"]
-            form = "" if len(where) > 2 else f"; {_FORM}"  # an entry of a class is told by its place alone
-            raise LegendError(f"{source}: {first_fault_line(error, 'a legend')}{form}") from error
+            raise _legend_error(error, source) from error
 
     @classmethod
     def load(cls, legend: str | Path | Legend) -> Legend:
@@ -152,9 +163,11 @@ class Legend(BaseModel):
 
         Raises:
             LegendError: if there is no such legend or file, or the file is not a legend.
+            SettingsError: if it is neither a legend nor a name.
         """
         if isinstance(legend, Legend):
             return legend
+        check_input(legend, "a legend", "legend")
         if str(legend) in BUILT_IN:
             return BUILT_IN[str(legend)]
         path = Path(legend)
@@ -383,6 +396,12 @@ class ColourLegend(Legend):
     def say(self, code: int) -> str:
         """As "#rrggbb"."""
         return f"#{code:06x}"
+
+
+def _legend_error(error: ValidationError, source: str) -> LegendError:
+    where = error.errors()[0]["loc"]
+    form = "" if len(where) > 2 else f"; {_FORM}"  # an entry of a class is told by its place alone
+    return LegendError(f"{source}: {first_fault_line(error, 'a legend')}{form}")
 
 
 def _number(colour: str) -> int:

@@ -41,11 +41,13 @@ def open_client(
         workers: number of processes to start on this machine, which share its cores and are stopped afterwards.
 
     Raises:
-        SettingsError: at once, if more than one of the three is given, or if `workers` is not positive.
+        SettingsError: at once, if more than one of the three is given, or one of them cannot be used.
         ClusterError: when the context is entered, if no scheduler answers at the address, or it has no workers.
     """
     if sum(way is not None for way in (client, scheduler, workers)) > 1:
         raise SettingsError("client, scheduler and workers are three ways to choose workers; give one of them")
+    if client is not None and not hasattr(client, "scheduler_info"):
+        raise SettingsError(f"a distributed.Client is needed, not {type(client).__name__}", setting="client")
     if workers is not None and workers < 1:
         raise SettingsError(f"must be greater than or equal to 1 (got {workers})", setting="workers")
     return nullcontext(client) if scheduler is None and workers is None else _connected(scheduler, workers)

@@ -11,7 +11,7 @@ from geosynth.checkpoint import ModelCard, check_model_output, save_generator
 from geosynth.config import BandSettings
 from geosynth.config.networks import Depth
 from geosynth.errors import SettingsError
-from geosynth.files import refuse_inputs
+from geosynth.files import output_path, refuse_inputs
 from geosynth.inputs import sha256_of
 from geosynth.legend import Legend
 from geosynth.models.reference import read_encoder, read_generator
@@ -57,7 +57,7 @@ def import_spade(
         LegendError: if there is no such legend.
         OutputError: if `out` already exists or cannot be written.
     """
-    out = Path(out)
+    out = output_path(out)
     check_model_output(out, overwrite=overwrite)
     refuse_inputs(out, [generator, encoder, legend])
     legend = Legend.load(legend)

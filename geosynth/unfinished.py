@@ -28,6 +28,7 @@ from geosynth.files import (
     check_output,
     delete,
     delete_sidecars,
+    output_path,
     parents_of,
     refuse_foreign,
     replace,
@@ -396,7 +397,7 @@ def check_place(out: str | Path, *, overwrite: bool = False, mark: str | None = 
     Raises:
         OutputError: one line.
     """
-    out = Path(out)
+    out = output_path(out)
     check_output(out, overwrite=UnfinishedWork(out).was_finishing() or overwrite)
     if mark is not None:
         refuse_foreign(out, mark)

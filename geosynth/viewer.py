@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from geosynth.errors import DataError, GridError, SettingsError
-from geosynth.files import refuse_folder, refuse_inputs
+from geosynth.files import output_path, refuse_folder, refuse_inputs
 from geosynth.grid.alignment import north_up, same_area
 from geosynth.grid.crs import crs_name
+from geosynth.inputs import as_list
 from geosynth.legend import GREY, Legend, told_apart
 from geosynth.page import png_address, render_page
 from geosynth.raster.class_table import ClassTable
@@ -50,7 +51,7 @@ def view(
         GridError: if the rasters do not show the same area.
         GeosynthError: if a raster cannot be read, or the page cannot be written.
     """
-    out, rasters = Path(out), [rasters] if isinstance(rasters, str | Path) else list(rasters)
+    out, rasters = output_path(out), as_list(rasters)
     if out.suffix.lower() not in (".html", ".htm"):
         raise SettingsError(f"{out}: the page is HTML; choose a name that ends in .html")
     if not 1 <= len(rasters) <= 8:

@@ -50,6 +50,13 @@ def test_settings_come_back_equal_from_json(settings):
     assert hash(type(settings).parse(json.loads(text))) == hash(settings)
 
 
+def test_files_may_be_paths_and_numbers_of_numpy():
+    settings = TrainSettings(init=Path("a.safetensors"), seed=np.int64(3), class_balance=np.float32(0.5))
+    assert (settings.init, settings.seed, settings.class_balance) == ("a.safetensors", 3, 0.5)
+    assert EvaluateSettings(judges=[Path("a")]).judges == ("a",)
+    assert json.loads(settings.model_dump_json())["seed"] == 3
+
+
 def test_settings_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         TrainSettings().steps = 5
@@ -92,6 +99,8 @@ def test_errors_are_one_line_that_names_the_setting(kind, values, words):
     with pytest.raises(SettingsError) as caught:
         kind.parse(values)
     message = str(caught.value)
+    with pytest.raises(SettingsError, match=f"^{re.escape(message)}$"):
+        kind(**values)
     assert "\n" not in message
     assert all(word in message for word in words), message
     assert not re.match(r"[A-Z]\w*Settings|.*Input should", message), "users know names of settings"

@@ -178,6 +178,12 @@ def test_one_line_says_what_is_wrong_with_a_file(tmp_path: Path, text: str, comp
     assert isinstance(caught.value, ValueError)
 
 
+def test_wrong_parts_are_one_line_too() -> None:
+    with pytest.raises(LegendError, match=r"^legend: classes\.0\.code: must be a valid integer") as caught:
+        Legend(name="a", classes=[{"code": "x", "name": "water"}])  # type: ignore[list-item]
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_legend_names_the_built_in_ones(tmp_path: Path) -> None:
     with pytest.raises(LegendError, match=r"chesapeek.*\(chesapeake\)"):
         Legend.load("chesapeek")

@@ -20,6 +20,19 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
+    def __init__(self, **values: Any) -> None:
+        """Settings by name; the others have their defaults.
+
+        Raises:
+            SettingsError: one line that names the first invalid setting.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _settings_error(type(self), error) from error
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # as BaseModel's: not called for parts
+
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
         """Settings from plain values (JSON, YAML, command line).
@@ -104,6 +117,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: write one setting per line, as in `steps: 5000`")
     return values
 
+
+def _text_of_path(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+FileName = Annotated[str, BeforeValidator(_text_of_path)]
+"""A text that may be the name of a file; a Path becomes one."""
 
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _WORD = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([dhms])", re.IGNORECASE)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from geosynth.config.base import Duration, Settings, read_yaml
+from geosynth.config.base import Duration, FileName, Settings, read_yaml
 from geosynth.config.networks import Depth, GeneratorSettings, check_look_name, stride_of
 from geosynth.errors import SettingsError
 
@@ -146,7 +146,7 @@ def _one_or_several(names: Any) -> Any:
 class TrainSettings(Settings):
     """All settings of `train`. Defaults suit a small model on a CPU."""
 
-    init: str | None = None
+    init: FileName | None = None
     """A model file, or the name of the embedded model, whose generator and encoder are trained further.
 
     The settings of these networks are then the model's. None starts from random weights.
@@ -268,7 +268,7 @@ class TrainSettings(Settings):
     """
     perceptual_source: Literal["efficientnet-lite0", "vgg19"] = "efficientnet-lite0"
     """That network: "efficientnet-lite0" (installed, offline) or "vgg19" (as in the reference)."""
-    perceptual_path: str | None = None
+    perceptual_path: FileName | None = None
     """A local file of VGG19's weights; None lets torchvision download them."""
     diversity_weight: float = Field(0.0, ge=0)
     """Weight of the term that keeps styles different: lambda of DSGAN (Yang et al. 2019); 0 for none.

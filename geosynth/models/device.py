@@ -139,7 +139,7 @@ def plain_device_error(device: str) -> Iterator[None]:
 
     try:
         place = torch.device(choose_device(device))
-    except RuntimeError as error:  # torch names its 22 kinds of device
+    except (RuntimeError, TypeError) as error:  # torch names its 22 kinds of device
         raise refused(f"it is none; {_DEVICES}") from error
     if place.type not in _KINDS:
         raise refused(f"geosynth does not compute on {place.type}; {_DEVICES}")

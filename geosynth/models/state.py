@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from geosynth.errors import CheckpointError
-from geosynth.inputs import sha256_once
+from geosynth.inputs import check_input, sha256_once
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -22,6 +22,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         CheckpointError: if the file is missing, is not a state dict, or contains more than tensors, which could run
             code.
     """
+    check_input(path, "a file of weights")
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file")

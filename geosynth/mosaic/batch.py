@@ -18,7 +18,7 @@ from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
 from geosynth.config.base import takes
 from geosynth.errors import DataError, GridError, LegendError, OutputError, RasterError, SettingsError, first_of
-from geosynth.files import refuse_inputs
+from geosynth.files import output_path, refuse_inputs
 from geosynth.legend import Legend
 from geosynth.models.looks.look import Look
 from geosynth.models.process_settings import keep_freed_memory
@@ -102,7 +102,7 @@ def generate_many(
             reason as soon as one fails.
         GeosynthError: as `generate`.
     """
-    settings, out = GenerateSettings.changed(settings, changes), Path(out)
+    settings, out = GenerateSettings.changed(settings, changes), output_path(out)
     if not isinstance(samples, int) or not 1 <= samples <= _MAX_SAMPLES:
         raise SettingsError(f"1 to {_MAX_SAMPLES} realisations, got {samples!r}", setting="samples")
     if summary and samples == 1:
@@ -123,7 +123,7 @@ def generate_many(
         check_image_output(out, inputs, settings, overwrite=overwrite)
     # Before a model is loaded:
     raster = None if each else opened(labels)
-    if legend is not None and legend != FROM_RASTER:
+    if legend is not None and not (isinstance(legend, str) and legend == FROM_RASTER):
         legend = Legend.load(legend)
     if raster is not None and settings.stac:
         check_can_be_item(raster)

@@ -88,7 +88,7 @@ def generate(
             a block is computed.
     """
     settings = GenerateSettings.changed(settings, changes)
-    if isinstance(out, GeneratorModel) or Path(out or "").suffix == ".safetensors":
+    if isinstance(out, GeneratorModel) or (isinstance(out, str | Path) and Path(out).suffix == ".safetensors"):
         raise SettingsError("the second argument of generate is the image to write; pass the model as model=...")
     if out is None:
         written = (settings.compress, client, scheduler, workers) != (None, None, None, None)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
+from geosynth.inputs import kind_of
 from geosynth.mosaic.pipeline import Executor, paint_blocks
 from geosynth.parallel import open_client
 from geosynth.raster.coded_labels import labels_as_codes
@@ -49,8 +50,7 @@ def as_files(labels: object) -> str | Path | Sequence[str | Path]:
         isinstance(labels, Sequence) and all(isinstance(one, str | Path) for one in labels)
     ):
         return labels
-    kind = type(labels).__name__
-    raise SettingsError(f"files, a raster or an xarray.DataArray are needed, not {kind}", setting="labels")
+    raise SettingsError(f"files, a raster or an xarray.DataArray are needed, not {kind_of(labels)}", setting="labels")
 
 
 def loaded_model(model: Model, device: str = "cpu") -> GeneratorModel:

@@ -13,8 +13,10 @@ import torch
 from geosynth.checkpoint import GeneratorModel, card_with_look, check_model_output, load_generator, save_with_look
 from geosynth.config.networks import check_look_name
 from geosynth.errors import DataError, GridError, SettingsError, counted
+from geosynth.files import output_path
 from geosynth.grid import Window, offset_in, warn_of_pixel_size
 from geosynth.grid.alignment import is_south_up
+from geosynth.inputs import as_list
 from geosynth.legend import ClassIndices, Legend
 from geosynth.models.looks.calibration import asked_for
 from geosynth.models.looks.labelled import TileStyles, fit_look
@@ -66,15 +68,13 @@ def add_look(
         RasterError, DataError, GridError, LegendError: if an image or its labels cannot be used.
         OutputError: if the file cannot be written.
     """
-    out = Path(out)
+    out = output_path(out)
     check_model_output(out, overwrite=overwrite)
     check_look_name(name)
     loaded = load_generator(model)
     _known(loaded)
     card_with_look(loaded, name)  # refused before an image is read
-    images = [images] if isinstance(images, str | Path) else list(images)
-    labels = [labels] if isinstance(labels, str | Path) else list(labels or [])
-    return save_with_look(loaded, out, name, look_from_images(images, labels, loaded, legend, bands))
+    return save_with_look(loaded, out, name, look_from_images(as_list(images), as_list(labels), loaded, legend, bands))
 
 
 def look_from_images(

@@ -18,6 +18,7 @@ from geosynth.config import GenerateSettings, GeneratorSettings
 from geosynth.errors import DataError, LegendError, SettingsError
 from geosynth.grid import ground_sampling_distance, warn_of_pixel_size
 from geosynth.grid.alignment import is_south_up
+from geosynth.inputs import as_list, check_input
 from geosynth.legend import Legend
 from geosynth.models.looks.look import Look
 from geosynth.models.process_settings import full_float32
@@ -89,11 +90,10 @@ def check_style(
 def style_files(*given: Style) -> list[str | Path]:
     """The files among the arguments that define a style."""
     files: list[str | Path] = []
-    for one in given:
-        if isinstance(one, str | Path):
-            files.append(one)
-        elif one is not None and not isinstance(one, Tensor | Look):
-            files += one
+    for one in as_list(given):
+        for file in [] if isinstance(one, Tensor | Look) else as_list(one):
+            check_input(file, "an image or labels of a style")
+            files.append(file)
     return files
 
 

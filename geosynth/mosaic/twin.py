@@ -14,7 +14,7 @@ from geosynth.checkpoint import GeneratorModel, ModelCard
 from geosynth.config import GenerateSettings
 from geosynth.config.base import takes
 from geosynth.errors import DataError, SettingsError
-from geosynth.files import refuse_inputs
+from geosynth.files import output_path, refuse_inputs
 from geosynth.grid import Window
 from geosynth.grid.groups import blocks_over
 from geosynth.grid.split import FOLDS
@@ -121,7 +121,7 @@ def twin(
         RasterError, CheckpointError: if the store or the model cannot be read.
         OutputError: if the twin cannot be written; finished blocks are kept.
     """
-    out = Path(out)
+    out = output_path(out)
     settings = GenerateSettings.changed(settings, changes)
     folds = tuple(folds or (FOLDS if emphasise is None else ("train",)))
     _check_settings(settings, folds, emphasise, agreement)

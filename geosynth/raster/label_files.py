@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geosynth.errors import RasterError, first_of
+from geosynth.inputs import check_input
 from geosynth.raster.coded_labels import ColourLabels, labels_as_codes
 from geosynth.raster.drivers import RASTER_SUFFIXES
 from geosynth.raster.mosaic import TileMosaic
@@ -69,9 +70,11 @@ def label_files(labels: str | Path | Sequence[str | Path]) -> list[str]:
     Raises:
         RasterError: if there are none.
     """
-    if not isinstance(labels, str | Path):
+    if isinstance(labels, Sequence) and not isinstance(labels, str):
         if not labels:
             raise RasterError("an empty list of files", setting="labels")
+        for name in labels:
+            check_input(name, "a file of labels", "labels")
         return sorted(map(str, labels))
     found = files_named(labels)
     if not found:

@@ -60,7 +60,7 @@ class LabelRaster:
             LegendError: if it contains colours, and these do not distinguish the legend's classes.
             SettingsError: if `unknown` is neither.
         """
-        self.raster: Raster = open_labels(source) if isinstance(source, str | Path) else source
+        self.raster: Raster = source if isinstance(source, Raster) else open_labels(source)
         self.legend = legend.by_colour(self.raster.path) if self.raster.holds_colours else legend
         if unknown not in ("error", "nodata"):
             raise SettingsError(f"unknown codes: 'error' or 'nodata', not {unknown!r}")

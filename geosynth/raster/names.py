@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from geosynth.inputs import BRACES, band_files, is_file, is_remote
+from geosynth.inputs import BRACES, band_files, check_input, is_file, is_remote
 from geosynth.raster.drivers import RASTER_SUFFIXES
 from geosynth.raster.zarr_group import is_zarr
 
@@ -22,6 +22,7 @@ def files_named(name: str | Path, *, deep: bool = False) -> list[str]:
             for the images that it matches outside the braces; any other name for itself.
         deep: include files in subfolders.
     """
+    check_input(name, "a file, folder or glob")
     path, is_glob = Path(name), glob.has_magic(str(name)) and not is_remote(name)
     if of_bands := band_files(name):
         return _images_named(str(name), of_bands.values()) if is_glob else [str(name)]

@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.io import MemoryFile
 
 from geosynth.config.bands import Quantity, values_of_each
-from geosynth.errors import RasterError, one_line
+from geosynth.errors import RasterError, SettingsError, one_line
 from geosynth.grid import Window
 from geosynth.grid.alignment import describe_grid
-from geosynth.inputs import band_files
+from geosynth.inputs import as_list, band_files, check_input
 from geosynth.raster.band_files import BandFiles
 from geosynth.raster.class_table import ClassTable, read_class_table
 from geosynth.raster.drivers import GDAL_ERRORS, one_error, open_again, open_dataset
@@ -55,6 +56,7 @@ class RasterFile(ImageRaster):
 
     def __init__(self, path: str | Path, bands: Sequence[int] | None = None) -> None:
         """See `open_raster`; a file georeferenced by control points or RPCs can be described, but not read."""
+        check_input(path, "a raster")
         self.path = str(path)
         self._local = threading.local()
         with one_error(self.path):
@@ -73,7 +75,7 @@ class RasterFile(ImageRaster):
         """"grid" (the transform), "ground control points" or "RPCs"."""
         if crs is not None and self.geobox.affine.is_identity and self.placed_by == "grid":
             _warn_of_no_place(self.path)
-        self.bands = tuple(range(1, dataset.count + 1) if bands is None else bands)
+        self.bands = tuple(range(1, dataset.count + 1)) if bands is None else _numbers(bands, dataset.count, self.path)
         self.count = len(self.bands)
         self.dtypes: tuple[str, ...] = tuple(dataset.dtypes[band - 1] for band in self.bands)
         self.dtype = np.dtype(self.dtypes[0])
@@ -225,6 +227,7 @@ def open_raster(path: str | Path, bands: Sequence[int] | None = None) -> RasterF
 
     Raises:
         RasterError: if it is missing, not a raster, or georeferenced only by control points or RPCs.
+        SettingsError: if `path` is not a name, or there is no such band.
     """
     raster = RasterFile(path, bands)
     if raster.placed_by != "grid":
@@ -257,6 +260,15 @@ def _check_bands(dataset: Any, path: str) -> None:
         raise RasterError(f"{path}: has no bands{inner}")
     if dataset.count > _MAX_BANDS:
         raise RasterError(f"{path}: has {dataset.count} bands; at most {_MAX_BANDS} are read")
+
+
+def _numbers(bands: Sequence[int], count: int, path: str) -> tuple[int, ...]:
+    """The numbers of bands, if there are such bands."""
+    numbers = as_list(bands)
+    for number in numbers or [bands]:
+        if not isinstance(number, Integral) or not 1 <= int(number) <= count:
+            raise SettingsError(f"{path}: bands have numbers from 1 to {count}, got {number!r:.50}", setting="bands")
+    return tuple(map(int, numbers))
 
 
 def _placed_by(dataset: Any) -> str:

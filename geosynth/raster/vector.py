@@ -21,9 +21,10 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import NotGeoreferencedWarning
 
 from geosynth.errors import DataError, GridError, LegendError, RasterError, SettingsError, counted, first_of
-from geosynth.files import writing
+from geosynth.files import output_path, writing
 from geosynth.grid import Window, crop, metres_per_unit, parse_crs
 from geosynth.grid.vector import to_pixels
+from geosynth.inputs import check_input
 from geosynth.legend import ClassIndices, Legend, plain
 from geosynth.progress import StageProgress, silent
 from geosynth.raster.class_table import NO_CLASS
@@ -86,6 +87,7 @@ class VectorLabels(Raster):
         width: float | str | None = None,
         progress: StageProgress = silent,
     ) -> None:
+        check_input(path, "a vector file")
         self.path = str(path)
         self.legend = Legend.load(legend)
         self.nodata: float | None = self.legend.nodata_code
@@ -323,7 +325,7 @@ def rasterize(
     Raises:
         GeosynthError: as `VectorLabels`; OutputError if the output exists or cannot be written.
     """
-    out, legend = Path(out), Legend.load(legend)
+    out, legend = output_path(out), Legend.load(legend)
     check_label_output(out, [vector, grid.get("like")], overwrite=overwrite)
     work = UnfinishedWork(out)
     work.check(overwrite=overwrite)

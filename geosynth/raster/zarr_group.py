@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from geosynth.errors import RasterError, one_line
-from geosynth.inputs import is_file, is_remote
+from geosynth.inputs import check_input, is_file, is_remote
 from geosynth.raster.drivers import RASTER_SUFFIXES
 
 
@@ -20,6 +20,7 @@ def find_group(path: str | Path) -> Any | None:
     Raises:
         RasterError: if a group, or what has the name of one, cannot be opened.
     """
+    check_input(path, "a raster")
     if not is_remote(path):
         return open_group(path) if is_zarr(path) else None
     suffix = PurePosixPath(urlsplit(str(path)).path).suffix.lower()
@@ -39,6 +40,7 @@ def open_group(path: str | Path) -> Any:
     Raises:
         RasterError: if there is none, or if the package that reads this kind of URL is not installed.
     """
+    check_input(path, "a Zarr store")
     import zarr  # takes a while
 
     try:

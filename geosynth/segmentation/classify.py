@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from geosynth.errors import SettingsError
+from geosynth.files import output_path
 from geosynth.grid import Window, block_plan, warn_of_pixel_size
 from geosynth.legend import ClassIndices
 from geosynth.models.device import plain_memory_error
@@ -67,7 +68,7 @@ def classify(
         DataError: if its bands, their dtype or their quantities are not the segmenter's.
         OutputError: if the output exists or cannot be written; finished blocks are kept.
     """
-    out = Path(out)
+    out = output_path(out)
     if not isinstance(image, str | Path) or not isinstance(model, str | Path | Segmenter):
         kinds = f"{type(image).__name__} and {type(model).__name__}"
         raise SettingsError(f"classify takes the file of an image, and a segmenter or its file; got {kinds}")

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from geosynth.config import BandSettings, SegmentSettings
+from geosynth.config.base import takes
 from geosynth.download import model_file
 from geosynth.errors import CheckpointError, OutputError, SettingsError
-from geosynth.files import check_output, refuse_inputs
+from geosynth.files import check_output, output_path, refuse_inputs
 from geosynth.locks import alone_in
 from geosynth.loop import Checkpoint, Loop, LossHistory, made_ahead, open_fabric
 from geosynth.models.device import choose_device, plain_memory_error, uses_bfloat16
@@ -39,6 +40,7 @@ _WARM_UP = 20  # as a fraction of the steps: 1 / 20
 _LOG = logging.getLogger(__name__)
 
 
+@takes(SegmentSettings)
 @plain_memory_error()
 def segment(
     data: str | Path | PatchSource | Sequence[PatchSource],
@@ -93,7 +95,7 @@ def segment(
         MemoryError: if a step does not fit in memory.
     """
     settings = SegmentSettings.changed(settings, changes)
-    out = Path(out)
+    out = output_path(out)
     check_output(out / "report.json", overwrite=True)
     refuse_inputs(out, [data, synthetic], replaced=False)
     read = [settings.weights_file, *(model_file(one) for one in (init, judge) if one is not None)]

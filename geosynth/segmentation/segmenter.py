@@ -181,6 +181,7 @@ def load_segmenter(model: str | Path, device: str = "cpu") -> Segmenter:
 
     Raises:
         CheckpointError: if the file is missing, not a segmenter, or damaged, or if the device cannot be used.
+        SettingsError: if `model` is not a name.
     """
     path = model_file(model)
     card = SegmenterCard.read(path)

@@ -18,7 +18,7 @@ from geosynth.config import (
 from geosynth.config.study import EmphasisSettings
 from geosynth.download import model_path
 from geosynth.errors import DataError, SettingsError, counted, settings_of
-from geosynth.files import check_output, refuse_inputs
+from geosynth.files import check_output, output_path, refuse_inputs
 from geosynth.inputs import absolute, sha256_of
 from geosynth.models.state import weights_digest
 from geosynth.mosaic.twin import legend_for
@@ -75,8 +75,10 @@ class Study:
             LegendError: if the store has a class that the model does not know.
             OutputError: if `out` cannot be written.
         """
+        if not isinstance(settings, StudySettings):
+            raise SettingsError(f"those of a sweep are needed, not {type(settings).__name__}", setting="settings")
         store = data if isinstance(data, Store) else Store(data)
-        out = Path(out)
+        out = output_path(out)
         check_output(out, overwrite=True)
         refuse_inputs(out, [data, target, model], replaced=False)
         other = _open_target(target, settings)

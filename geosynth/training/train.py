@@ -16,8 +16,9 @@ from torch import Tensor
 
 from geosynth.checkpoint import GeneratorModel, ModelCard, save_generator
 from geosynth.config import BandSettings, TrainSettings
+from geosynth.config.base import takes
 from geosynth.errors import OutputError, SettingsError, counted
-from geosynth.files import check_output, refuse_inputs, writing
+from geosynth.files import check_output, output_path, refuse_inputs, writing
 from geosynth.locks import alone_in, drop_lock
 from geosynth.loop import Loop, LossHistory, made_ahead, open_fabric
 from geosynth.models.device import choose_device, plain_memory_error
@@ -43,6 +44,7 @@ from geosynth.version import __version__
 _LOG = logging.getLogger(__name__)
 
 
+@takes(TrainSettings)
 @plain_memory_error()
 def train(
     data: str | Path | PatchSource,
@@ -51,6 +53,7 @@ def train(
     *,
     fold: str = "train",
     progress: StepProgress = silent,
+    **changes: Any,
 ) -> Path:
     """Train a generator on one fold of imagery with labels.
 
@@ -67,6 +70,7 @@ def train(
         fold: whose patches to train on: "train", "val" or "test".
         progress: called after each step; before these, for imagery of more than 8 bits, after each block that is read
             to scale it, with NaN for the remaining seconds.
+        **changes: single settings by name, as `steps=2000`.
 
     Returns:
         the path of the model file.
@@ -83,8 +87,8 @@ def train(
         MemoryError: if a step does not fit in memory.
         KeyboardInterrupt: on Ctrl-C.
     """
-    settings = with_networks_of(settings or TrainSettings())
-    out = Path(out)
+    settings = with_networks_of(TrainSettings.changed(settings, changes))
+    out = output_path(out)
     model_path = out / "model.safetensors"
     if model_path.exists():
         drop_lock(out)

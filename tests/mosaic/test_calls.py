@@ -17,6 +17,7 @@ import xarray as xr
 import geosynth
 from geosynth.checkpoint import GeneratorModel
 from geosynth.config import GenerateSettings
+from geosynth.config.base import Settings
 from geosynth.raster.raster_file import open_raster
 from rasters import NORTH_UP, UTM_18N, draw_labels, write_raster
 
@@ -82,12 +83,22 @@ def test_pixels_that_only_a_mask_hides_are_hidden_in_a_lazy_image(
     np.testing.assert_array_equal(image.valid, mask)
 
 
-@pytest.mark.parametrize("function", [geosynth.generate, geosynth.generate_many, geosynth.twin])
-def test_signatures_name_each_option(function: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    ("function", "settings"),
+    [
+        (geosynth.generate, GenerateSettings),
+        (geosynth.generate_many, GenerateSettings),
+        (geosynth.twin, GenerateSettings),
+        (geosynth.train, geosynth.TrainSettings),
+        (geosynth.segment, geosynth.SegmentSettings),
+        (geosynth.evaluate, geosynth.EvaluateSettings),
+    ],
+)
+def test_signatures_name_each_option(function: Callable[..., Any], settings: type[Settings]) -> None:
     parameters = inspect.signature(function).parameters
     kinds = {parameter.kind for parameter in parameters.values()}
     assert kinds == {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
-    for name, field in GenerateSettings.model_fields.items():
+    for name, field in settings.model_fields.items():
         assert parameters[name].default == field.default
         assert field.description
 

@@ -17,11 +17,12 @@ from odc.geo.geobox import GeoBox
 from rasterio.io import MemoryFile
 
 from geosynth.errors import DataError, OutputError, SettingsError
-from geosynth.files import check_output, delete, refuse_foreign, refuse_inputs, writing
+from geosynth.files import check_output, delete, output_path, refuse_foreign, refuse_inputs, writing
 from geosynth.grid import Window, crop
 from geosynth.grid.areas import boxes_of
 from geosynth.grid.crs import crs_wkt
 from geosynth.grid.vector import to_coordinates, write_table
+from geosynth.inputs import as_list
 from geosynth.legend import ClassIndices
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, photometric
@@ -69,9 +70,9 @@ def export_tiles(
         OutputError: if the folder has other contents, or cannot be written.
         RasterError: if the source cannot be read.
     """
-    out, views = Path(out), [views] if isinstance(views, TileView) else views
-    if not views:
-        raise SettingsError(f"{out}: no view of tiles was given")
+    out, views = output_path(out), [views] if isinstance(views, TileView) else as_list(views)
+    if not views or not all(isinstance(view, TileView) for view in views):
+        raise SettingsError("one or several TileView are needed; view_tiles makes them", setting="views")
     check_can_write()
     total = sum(map(len, views))
     if not total:

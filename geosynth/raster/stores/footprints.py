@@ -23,6 +23,7 @@ from geosynth.grid.leakage import Leak, Places, find_leaks
 from geosynth.grid.split import FOLDS
 from geosynth.grid.vector import read_table, to_coordinates, to_pixels
 from geosynth.grid.vector_files import VECTOR_SUFFIXES
+from geosynth.inputs import as_list
 from geosynth.parallel import ahead
 from geosynth.raster.images import open_image
 from geosynth.raster.names import files_named
@@ -97,7 +98,7 @@ def footprints_of_files(folds: Mapping[str, str | Path | Sequence[str | Path]]) 
     found: dict[str, list[gpd.GeoSeries]] = {}
     grids: list[GeoBox] = []
     for fold, paths in folds.items():
-        listed = [paths] if isinstance(paths, str | Path) else list(paths)
+        listed = as_list(paths)
         files = [Path(file) for entry in listed for file in files_named(entry, deep=True)]
         tables = [_polygons_of(file) for file in files if is_table(file)]
         rasters = [file for file in files if not is_table(file)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geosynth.errors import DataError, GridError, LegendError, RasterError, SettingsError, counted
-from geosynth.files import refuse_inputs, writing
+from geosynth.files import output_path, refuse_inputs, writing
 from geosynth.grid import crop
 from geosynth.inputs import absolute, sha256_once
 from geosynth.legend import Legend
@@ -134,7 +134,7 @@ def ingest(
     if apart and per is not None:
         what = "images of several dates may show one place, which would be in several folds"
         raise SettingsError(what, setting="apart")
-    work = UnfinishedWork(Path(out))
+    work = UnfinishedWork(output_path(out))
     work.check(overwrite=overwrite)
     check_store_output(work.out)
     listed = list_items(images, labels, items)

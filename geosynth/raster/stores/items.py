@@ -16,7 +16,7 @@ import numpy as np
 from geosynth.errors import DataError, SettingsError, first_of, one_line
 from geosynth.files import check_name
 from geosynth.grid.split import FOLDS
-from geosynth.inputs import band_files, is_remote, name_of_band_files, read_values
+from geosynth.inputs import as_list, band_files, check_input, is_remote, kind_of, name_of_band_files, read_values
 from geosynth.raster.bands import BANDS_APART
 from geosynth.raster.drivers import RASTER_SUFFIXES
 from geosynth.raster.names import files_named, image_name
@@ -65,7 +65,7 @@ def list_items(images: Paths | None, labels: Paths | None, items: str | Path | S
     """Items from `pair_files` or from a list (see `read_items`); given items are returned unchanged.
 
     Raises:
-        SettingsError: if both are given, or neither.
+        SettingsError: if both are given, or neither, or if the items are none.
         DataError: if there are none, or if an image is listed twice.
     """
     if items is None:
@@ -74,7 +74,11 @@ def list_items(images: Paths | None, labels: Paths | None, items: str | Path | S
         return pair_files(images, labels)
     if images is not None or labels is not None:
         raise SettingsError("either images and labels, or a list of items")
-    listed = read_items(items) if isinstance(items, str | Path) else list(items)
+    listed = read_items(items) if isinstance(items, str | Path) else as_list(items)
+    if strange := [item for item in listed if not isinstance(item, Item)]:
+        raise SettingsError(
+            f"a file that lists pairs, or what read_items returns, not {kind_of(strange[0])}", setting="items"
+        )
     if not listed:
         raise DataError("the list of items is empty")
     first: dict[str, int] = {}
@@ -109,6 +113,7 @@ def read_items(
     Raises:
         DataError: if it cannot be read, if a row lacks what it needs, or if `labels` are several files.
     """
+    check_input(path, "a list of pairs")
     path = Path(path)
     of_all = None if labels is None else _one_file(labels)
     try:
@@ -222,7 +227,7 @@ def _one_file(labels: Paths) -> str:
 
 
 def _expand(paths: Paths, what: str) -> list[str]:
-    listed = [paths] if isinstance(paths, str | Path) else list(paths)
+    listed = as_list(paths)
     found = [file for entry in listed for file in files_named(entry)]
     for name in found:
         for file in band_files(name).values() or [name]:
@@ -336,6 +341,7 @@ def chesapeake_items(
     for what, given, known in (("state", states, STATES), ("split", splits, FOLDS)):
         if strange := [one for one in given if one not in known]:
             raise SettingsError(f"{what} {', '.join(strange)}: the {what}s of Chesapeake are {', '.join(known)}")
+    check_input(folder, "the folder of the data set")
     root = Path(folder)
     items = []
     for state in states:

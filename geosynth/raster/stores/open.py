@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from geosynth.errors import DataError, RasterError, SettingsError, counted, first_fault_line
 from geosynth.grid import offset_in
-from geosynth.inputs import is_remote, read_values
+from geosynth.inputs import as_list, is_remote, kind_of, read_values
 from geosynth.legend import Legend
 from geosynth.raster.bands import chosen_numbers, given_names, told_names
 from geosynth.raster.coded_labels import labels_as_codes
@@ -158,8 +158,6 @@ def open_store(path: str | Path | PatchSource) -> PatchSource:
         SettingsError: if it is not a path, or the YAML file is not a description.
         DataError, GridError, LegendError: if data in place cannot be used.
     """
-    if not isinstance(path, str | Path | PatchSource):
-        raise SettingsError(f"a store, or the path of one, is needed, not {type(path).__name__}")
     sources = open_sources(path)
     if len(sources) > 1:
         inner = ", ".join(source.path for source in sources)
@@ -184,7 +182,11 @@ def open_sources(
         if Path(path).suffix.lower() in (".yaml", ".yml"):
             return _open_described(Path(path))
         return list(open_stores(path, unfinished=unfinished))
-    return [path] if isinstance(path, PatchSource) else list(path)
+    sources: list[Any] = as_list(path) or [path]
+    for source in sources:
+        if not isinstance(source, PatchSource):
+            raise SettingsError(f"a store, or the path of one, is needed, not {kind_of(source)}")
+    return sources
 
 
 def _open_described(file: Path) -> list[PatchSource]:

@@ -13,7 +13,16 @@ from typing import Any, Literal
 import numpy as np
 
 from geosynth.errors import DataError, SettingsError, first_of
-from geosynth.files import check_output, delete, parents_of, refuse_folder, refuse_inputs, replacing, writing
+from geosynth.files import (
+    check_output,
+    delete,
+    output_path,
+    parents_of,
+    refuse_folder,
+    refuse_inputs,
+    replacing,
+    writing,
+)
 from geosynth.grid.split import SHARES
 from geosynth.grid.vector import check_suffix
 from geosynth.inputs import is_remote
@@ -73,7 +82,7 @@ def split(
         SettingsError, DataError, GridError, OutputError: one line each.
     """
     sources = open_sources(data, unfinished=keep)
-    files = _files(sources, None if out is None else Path(out))
+    files = _files(sources, None if out is None else output_path(out))
     if keep:
         _check_keepable(data, sources)
     if by not in ("blocks", "clusters", "polygons", "scenes"):

@@ -25,7 +25,7 @@ from geosynth.config.bands import Quantity
 from geosynth.errors import OutputError, RasterError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.grid.crs import crs_wkt
-from geosynth.inputs import is_remote
+from geosynth.inputs import check_input, is_remote
 from geosynth.legend import ClassIndices, Legend
 from geosynth.locks import is_unfinished
 from geosynth.progress import Progress, silent
@@ -60,7 +60,9 @@ class Store(PatchSource):
         Raises:
             RasterError: if it is not a store, is a group of several, has another version, or may have another split
                 than the stores that were split together with it.
+            SettingsError: if `path` is not a name.
         """
+        check_input(path, "a store")
         self.path = str(path)
         try:
             if not unfinished and not is_remote(path) and is_unfinished(Path(path)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import overload
 
@@ -83,9 +84,10 @@ class TileView(Sequence[Window]):
         progress: Progress = silent,
     ) -> None:
         source = open_store(source)
-        stride = max(1, size // 2) if stride is None else stride
-        if not 1 <= size < 2**31 or stride < 1:
-            raise SettingsError(f"tiles need a positive size and stride, got {size} and {stride} px")
+        for name, pixels in {"size": size, "stride": 1 if stride is None else stride}.items():
+            if not isinstance(pixels, Integral) or not 1 <= pixels < 2**31:
+                raise SettingsError(f"a positive whole number of pixels is needed, got {pixels!r:.50}", setting=name)
+        size, stride = int(size), max(1, int(size) // 2) if stride is None else int(stride)
         if edge not in ("align", "skip"):
             raise SettingsError(f"align or skip, not {edge!r}", setting="edge")
         if not 0 <= max_nodata <= 1:

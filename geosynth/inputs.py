@@ -164,6 +164,11 @@ def is_remote(path: str | Path) -> bool:
     return "://" in str(path) or str(path).startswith("/vsi")
 
 
+def remote_allowed() -> bool:
+    """Whether files may refer to addresses in a network: `--remote`, or the environment variable GEOSYNTH_REMOTE."""
+    return bool(os.environ.get("GEOSYNTH_REMOTE"))
+
+
 def absolute(path: str) -> str:
     """A file's name for processes that may run in another folder; remote names are the same everywhere."""
     return path if is_remote(path) else str(Path(path).absolute())

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import mmap
+import re
 from pathlib import Path
+from typing import Any
 
 from geosynth.errors import DataError
+from geosynth.inputs import remote_allowed
 
 PARQUET = (".parquet", ".geoparquet")
 # First bytes of files that may be read. GDAL chooses drivers by content too, and other drivers may follow addresses in
@@ -17,10 +22,16 @@ _BEGINNINGS = {
     ".shp": b"\0\0\x27\x0a",
 }
 VECTOR_SUFFIXES = tuple(_BEGINNINGS)
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)  # of JSON
+_OBJECT = re.compile(rb"\s*:\s*(?=\{)")
+_CRS_KEY = len(rb'"\u0063\u0072\u0073"')  # bytes; the longest way to write it
+_CRS_SIZE = 1 << 20  # bytes; more than the description of a CRS takes
 
 
 def check_can_be_read(path: Path) -> None:
     """Refuse a file that is not a vector file of a known format, by name and content, before any driver opens it.
+
+    GeoJSON whose CRS is an address, which GDAL would fetch, is refused too.
 
     Raises:
         DataError: one line.
@@ -36,3 +47,27 @@ def check_can_be_read(path: Path) -> None:
         raise DataError(f"{path}: cannot be read as a vector file: {reason}") from error
     if not found.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n" if beginning == b"{" else b"").startswith(beginning):
         raise DataError(f"{path}: cannot be read as a vector file: its content is not what its name says")
+    if beginning == b"{" and not remote_allowed():
+        _check_crs(path)
+
+
+def _check_crs(path: Path) -> None:
+    """Refuse a GeoJSON file that names its CRS by an address, as its first specification (2008) allowed."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        for token in _STRINGS.finditer(text):
+            if len(token[0]) > _CRS_KEY or not (found := _OBJECT.match(text, token.end())):
+                continue
+            try:
+                if json.loads(token[0].decode(errors="replace"), strict=False).casefold() == "crs":
+                    described = text[found.end() : found.end() + _CRS_SIZE].decode(errors="replace")
+                    json.JSONDecoder(object_pairs_hook=_refuse_addresses).raw_decode(described)
+            except (ValueError, RecursionError) as error:
+                reason = error if isinstance(error, DataError) else "its CRS is damaged"
+                raise DataError(f"{path}: {reason}") from error
+
+
+def _refuse_addresses(pairs: list[tuple[str, Any]]) -> None:
+    """Part of reading a CRS in GeoJSON: refuses the types "link" and "url". Like GDAL, it ignores case."""
+    for name, value in pairs:
+        if name.casefold() == "type" and str(value).casefold().startswith(("link", "url")):
+            raise DataError("its CRS is read from the network; use --remote if that is intended")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +18,18 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 from rioxarray.exceptions import MissingSpatialDimensionError
 
-from geosynth.errors import DataError, GridError
+from geosynth.errors import DataError, GridError, RasterError
 from geosynth.grid import Window
 from geosynth.grid.alignment import TOLERANCE
+from geosynth.inputs import remote_allowed
 from geosynth.legend import NO_COLOUR
 from geosynth.raster.coded_labels import are_colours, colour_codes, nodata_colour
-from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside, crs_of, has_data
+from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside, crs_of, has_data, readable_crs
 
 _ROWS, _COLUMNS = {"y", "lat", "latitude", "northing"}, {"x", "lon", "long", "longitude", "easting"}
 _DEGREES = {("lat", "lon"), ("lat", "long"), ("latitude", "longitude")}
+# A CRS as an address, which GDAL would fetch; it knows those of the OGC by heart.
+_ADDRESS = re.compile(r"\s*https?://(?!(www\.)?opengis\.net/def/crs)", re.IGNORECASE)
 _CHUNK = 1024  # pixels; side of the pieces in which values are read that are not in dask
 
 
@@ -75,12 +79,32 @@ def grid_of(array: xr.DataArray, name: str) -> GeoBox:
     y, x = array.dims
     (y_start, y_step), (x_start, x_step) = (_even_steps(array, dim, name) for dim in (y, x))
     transform = Affine(x_step, 0, x_start - x_step / 2, 0, y_step, y_start - y_step / 2)
-    crs = crs_of(array.rio.crs, name)
+    crs = crs_among(array, name)
     if crs is None and (str(y).casefold(), str(x).casefold()) in _DEGREES:
         crs = CRS("EPSG:4326")
     geobox = GeoBox(array.shape, transform, crs)
     check_grid(geobox, name)
     return geobox
+
+
+def crs_among(array: xr.DataArray, name: str) -> CRS | None:
+    """The CRS that rioxarray finds in the attributes of an array or of its grid mapping; None for none.
+
+    Raises:
+        RasterError: if it cannot be interpreted, or is an address in the network; the message starts with `name`.
+    """
+    reference = array.coords.get(array.rio.grid_mapping)
+    told = [
+        array.attrs.get("crs"),
+        *([] if reference is None else map(reference.attrs.get, ("spatial_ref", "crs_wkt"))),
+    ]
+    for text in filter(_ADDRESS.match, map(str, told)):
+        if not remote_allowed():
+            raise RasterError(
+                f"{name}: its CRS is read from the network ({text[:200]}); use --remote if that is intended"
+            )
+    with readable_crs(name):
+        return crs_of(array.rio.crs, name)
 
 
 def _even_steps(array: xr.DataArray, dim: Any, name: str) -> tuple[float, float]:

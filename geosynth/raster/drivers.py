@@ -27,7 +27,7 @@ from rasterio.io import DatasetReader
 
 from geosynth.errors import RasterError, one_line
 from geosynth.grid.vector_files import VECTOR_SUFFIXES
-from geosynth.inputs import band_files, exists, is_file
+from geosynth.inputs import band_files, exists, is_file, remote_allowed
 from geosynth.raster.band_files import BandFiles
 
 # The second is raised when files are copied, the last for texts that are not UTF-8.
@@ -129,7 +129,7 @@ def open_dataset(path: str) -> Any:
     if name.startswith(("/vsi", *_SUBDATASETS)) or reaches_network(name):
         return _opened(name, path, drivers())
     _check_is_file(Path(name), path)
-    if _remote_allowed():
+    if remote_allowed():
         return _opened(name, path, drivers())
     if _is_vrt(Path(name)):  # opening it may open its sources
         _check_parts(Path(name), path)
@@ -186,7 +186,7 @@ def _opened(name: str, path: str, allowed: list[str]) -> Any:
             if dataset.driver not in allowed:
                 raise RasterError(f"{path}: is {dataset.driver}, a format that is not opened")
             return dataset
-        is_closed = name.startswith("/vsi") and not _remote_allowed()
+        is_closed = name.startswith("/vsi") and not remote_allowed()
         if is_closed:  # an archive cannot be checked, so formats that name other files are not opened in it
             allowed = [driver for driver in allowed if driver != "VRT"]
         with rasterio.Env(**({"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"} if is_closed else {})):
@@ -194,10 +194,6 @@ def _opened(name: str, path: str, allowed: list[str]) -> Any:
             if is_closed:
                 _check_name(_overviews(dataset), path)
             return dataset
-
-
-def _remote_allowed() -> bool:
-    return bool(os.environ.get("GEOSYNTH_REMOTE"))
 
 
 def _no_vrt() -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -223,7 +223,14 @@ def crs_of(known: Any, name: str) -> CRS | None:
     Raises:
         RasterError: if it cannot be interpreted; it names `name`.
     """
-    try:
+    with readable_crs(name):
         return CRS(known.to_wkt()) if known else None
+
+
+@contextmanager
+def readable_crs(name: str) -> Iterator[None]:
+    """Raise errors of a CRS as a RasterError that names `name`."""
+    try:
+        yield
     except _OF_CRS as error:
         raise RasterError(f"{name}: its CRS cannot be read: {one_line(error)}") from error

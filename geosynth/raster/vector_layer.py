@@ -62,7 +62,7 @@ class VectorLayer(NamedTuple):
                 raise DataError(f"{path}: has no column {wanted!r}; it has {', '.join(columns) or 'none'}")
         if not crs:
             raise GridError(f"{path}: has no CRS; assign the right one (set_crs of geopandas)")
-        return cls(path, layer, column, width, CRS(crs), total)
+        return cls(path, layer, column, width, _parsed(crs, path), total)
 
     @property
     def name(self) -> str:
@@ -122,6 +122,13 @@ class VectorLayer(NamedTuple):
                 raise GridError(f"{self.name}: holds lines, whose width is in metres; a grid in degrees cannot show it")
             geometries[lines] = shapely.buffer(geometries[lines], metres / metres_per_unit(lattice.crs) / 2)
         return geometries, int(lines.sum())
+
+
+def _parsed(crs: str, path: Path) -> CRS:
+    try:
+        return CRS(crs)
+    except RuntimeError as error:  # pyproj's
+        raise GridError(f"{path}: its CRS cannot be read: {one_line(error)}") from error
 
 
 def _of_the_earth(geometries: npt.NDArray[Any], crs: CRS) -> npt.NDArray[np.floating]:

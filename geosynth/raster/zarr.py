@@ -19,13 +19,13 @@ from geosynth.errors import DataError, GridError, RasterError, one_line
 from geosynth.grid import Window
 from geosynth.grid.alignment import TOLERANCE, describe_grid
 from geosynth.grid.crs import crs_name
-from geosynth.raster.arrays import grid_of, with_places
+from geosynth.raster.arrays import crs_among, grid_of, with_places
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.class_table import ClassTable
 from geosynth.raster.conventions import levels_among, tags_among, transform_among
 from geosynth.raster.mark import describe_mark
 from geosynth.raster.quantities import quantities_among
-from geosynth.raster.read import Array, ImageRaster, Mask, check_grid, check_inside, crs_of, has_data
+from geosynth.raster.read import Array, ImageRaster, Mask, check_grid, check_inside, has_data
 from geosynth.raster.warp import WarpedRaster
 from geosynth.raster.zarr_group import files_in, open_group
 
@@ -157,7 +157,7 @@ def describe_image(path: str | Path) -> dict[str, Any]:
     return {
         "kind": "zarr image",
         "path": str(path),
-        "crs": crs_name(crs_of(image.rio.crs, str(path))),
+        "crs": crs_name(crs_among(image, str(path))),
         "height": image.shape[-2],
         "width": image.shape[-1],
         "samples": image.sizes.get("sample", 1),
@@ -209,7 +209,7 @@ def _grid(layer: xr.DataArray, path: str) -> GeoBox:
     height, width = layer.shape
     transform = transform_among(layer.attrs, (height, width))
     if transform is not None and layer.coords.keys().isdisjoint(layer.dims):
-        geobox = GeoBox((height, width), transform, crs_of(layer.rio.crs, path))
+        geobox = GeoBox((height, width), transform, crs_among(layer, path))
         check_grid(geobox, path)
         return geobox
     geobox = grid_of(layer, path)

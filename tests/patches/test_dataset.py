@@ -161,6 +161,18 @@ def test_random_sampler_of_torchgeo(stores: dict[str, Store], grid: str) -> None
     assert seen == 12
 
 
+def test_the_batch_sampler_of_torchgeo(stores: dict[str, Store]) -> None:
+    if not hasattr(torchgeo.samplers, "RandomBatchGeoSampler"):
+        pytest.skip("this TorchGeo has no RandomBatchGeoSampler")
+    dataset = PatchDataset(stores["north-up"], "train")
+    sampler = torchgeo.samplers.RandomBatchGeoSampler(dataset, size=16, batch_size=3, length=6)
+    batches = list(DataLoader(dataset, batch_sampler=sampler, collate_fn=stack_samples))
+    assert [batch["image"].shape for batch in batches] == 2 * [(3, 4, 16, 16)]
+    for batch in batches:
+        for image, window in zip(batch["image"], batch["window"], strict=True):
+            np.testing.assert_array_equal(image, dataset.source.read_image(Window(*window.tolist())))
+
+
 def test_the_random_sampler_of_newer_torchgeo(stores: dict[str, Store]) -> None:
     if not hasattr(torchgeo.samplers, "RandomPatchSampler"):
         pytest.skip("this TorchGeo has no RandomPatchSampler")

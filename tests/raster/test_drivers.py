@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
 import socket
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+import xarray as xr
 
 import geosynth
-from geosynth.errors import RasterError
+from geosynth.errors import DataError, GeosynthError, RasterError
 from geosynth.raster.drivers import reaches_network
 from geosynth.raster.raster_file import RasterFile, open_raster
 from rasters import north_up, random_codes, write_raster
@@ -247,6 +250,73 @@ def test_the_list_of_formats_can_be_set(tmp_path: Path, monkeypatch: pytest.Monk
         open_raster(labels(tmp_path / "a.tif"))
     monkeypatch.setenv("GEOSYNTH_DRIVERS", "GTiff")
     assert RasterFile(tmp_path / "a.tif").driver == "GTiff"
+
+
+POLYGON = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
+FEATURE = {"type": "Feature", "properties": {"class": "water", "type": "link", "fold": "train"}, "geometry": POLYGON}
+
+
+@pytest.mark.parametrize(
+    ("member", "told"),
+    [
+        ('"crs": {"type": "link", "properties": {"href": "URL", "type": "proj4"}}', "network"),
+        ('"crs":{"properties":{"url":"URL"},"type":"url"}', "network"),
+        ('"\\u0063R\\u0053" :\n{"TYPE": "Link", "properties": {"href": "URL"}}', "network"),
+        ('"crs": {"a": "' + "x" * (1 << 20) + '", "type": "link", "properties": {"href": "URL"}}', "damaged"),
+    ],
+    ids=["link", "url", "spelled otherwise", "far apart"],
+)
+def test_geojson_whose_crs_is_an_address_is_refused(tmp_path: Path, listener: Listener, member: str, told: str) -> None:
+    path = tmp_path / "land.geojson"
+    text = json.dumps({"type": "FeatureCollection", "features": [FEATURE]})
+    path.write_text(text[:-1] + ", " + member.replace("URL", f"http://{listener.address}/crs") + "}")
+    with pytest.raises(DataError, match=rf"land\.geojson: .*{told}"):
+        geosynth.rasterize(path, tmp_path / "out.tif", "class", resolution=1000, crs="EPSG:3857")
+    with pytest.raises(DataError, match=rf"land\.geojson: .*{told}"):
+        geosynth.check_split(path)
+    assert not listener.was_asked()
+
+
+def test_geojson_that_names_its_crs_is_read(tmp_path: Path, listener: Listener) -> None:
+    path = tmp_path / "land.geojson"
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::3857"}}
+    named = {**FEATURE, "properties": {"class": "water", "quotes": 'it\'s "crs": {/', "crs": {"number": 1}}}
+    path.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [named]}))
+    geosynth.rasterize(path, tmp_path / "out.tif", "class", resolution=1)
+    assert not listener.was_asked()
+
+
+@pytest.mark.parametrize("attribute", ["spatial_ref", "crs_wkt", "crs"])
+def test_an_array_whose_crs_is_an_address_is_refused(tmp_path: Path, listener: Listener, attribute: str) -> None:
+    def write(crs: str) -> Path:
+        place = {"y": 10 - np.arange(4.0), "x": np.arange(5.0)}
+        layer = xr.DataArray(np.ones((4, 5), np.uint8), place, ("y", "x"), "labels")
+        if attribute == "crs":
+            layer = layer.assign_attrs(crs=crs)
+        else:
+            layer = layer.assign_coords(spatial_ref=((), 0, {attribute: crs})).assign_attrs(grid_mapping="spatial_ref")
+        layer.to_dataset().to_zarr(tmp_path / "labels.zarr", mode="w", zarr_format=3, consolidated=False)
+        return tmp_path / "labels.zarr"
+
+    address = f"http://{listener.address}/crs"
+    with pytest.raises(RasterError, match=r"labels\.zarr: its CRS is read from the network .*; use --remote"):
+        geosynth.view([write(address)], tmp_path / "a.html")
+    assert not listener.was_asked()
+    with pytest.raises(RasterError, match=r"labels\.zarr: its CRS cannot be read"):
+        geosynth.view([write("nothing known")], tmp_path / "a.html")
+    geosynth.view([write("http://www.opengis.net/def/crs/EPSG/0/26917")], tmp_path / "a.html")
+
+
+def test_a_crs_that_is_an_address_can_be_allowed(
+    tmp_path: Path, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEOSYNTH_REMOTE", "1")
+    link = {"type": "link", "properties": {"href": f"http://{listener.address}/crs"}}
+    path = tmp_path / "land.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "crs": link, "features": [FEATURE]}))
+    with suppress(GeosynthError):
+        geosynth.check_split(path)
+    assert listener.was_asked()
 
 
 def test_the_command_line_says_it_anywhere(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -422,3 +423,15 @@ def test_a_full_disk_for_temporary_files_is_told(tmp_path: Path, monkeypatch: py
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "disk"))
         with pytest.raises(OutputError, match=r"features\.gpkg: cannot be written: No space left on device"):
             VectorLabels(path, "class", CHESAPEAKE, resolution=1)
+
+
+def test_a_crs_of_geoparquet_that_is_unknown_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "land.parquet"
+    gpd.GeoDataFrame({"class": ["water"]}, geometry=[shapely.box(0, 0, 9, 9)], crs="EPSG:26917").to_parquet(path)
+    table = pyarrow.parquet.read_table(path)
+    described = json.loads(table.schema.metadata[b"geo"])
+    described["columns"]["geometry"]["crs"] = "nothing known"
+    metadata = {**table.schema.metadata, b"geo": json.dumps(described).encode()}
+    pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), path)
+    with pytest.raises(GridError, match=r"land\.parquet: its CRS cannot be read: "):
+        VectorLabels(path, "class", resolution=1)

@@ -294,5 +294,7 @@ def _holds(dtype: np.dtype[Any], value: float) -> bool:
 
 def pixel_centres(geobox: GeoBox) -> dict[str, Any]:
     """The coordinates `y` and `x` of a grid that is not rotated."""
-    coordinates = xr_coords(geobox, always_yx=True)
+    # odc-geo names no dimensions of other CRSs, such as a site's own coordinates.
+    is_named = geobox.crs is None or geobox.crs.geographic or geobox.crs.projected
+    coordinates = xr_coords(geobox if is_named else GeoBox(geobox.shape, geobox.affine, None), always_yx=True)
     return {name: coordinates[name] for name in ("y", "x")}

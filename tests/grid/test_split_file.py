@@ -304,6 +304,18 @@ def test_grids_that_no_projection_joins_part_nothing() -> None:
     assert part_neighbours(grids, [everything] * 4) == [everything] * 4
 
 
+def test_a_site_that_no_projection_brings_to_longitudes_is_refused_as_geojson(tmp_path: Path) -> None:
+    grid, split = (
+        GeoBox((300, 300), GRIDS["north-up"].affine, SITE),
+        SpatialSplit.by_blocks([Window(0, 0, 300, 300)], 64),
+    )
+    with pytest.raises(OutputError, match=r"a\.geojson: .* the CRS site does not give; choose another suffix"):
+        split.save(tmp_path / "a.geojson", grid)
+    assert not list(tmp_path.iterdir())
+    split.save(tmp_path / "a.gpkg", grid)
+    assert SpatialSplit.load(tmp_path / "a.gpkg", grid) == split
+
+
 def test_polygons_that_no_projection_brings_to_the_grid_are_refused(tmp_path: Path) -> None:
     table = gpd.GeoDataFrame({"fold": ["train"]}, geometry=[shapely.box(9, 50, 10, 51)], crs="EPSG:4326")
     table.to_parquet(tmp_path / "drawn.parquet")

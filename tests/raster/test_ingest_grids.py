@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.warp
+import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
@@ -320,6 +321,17 @@ def test_pixels_too_small_to_be_counted(tmp_path: Path, resolution: float) -> No
     add(tmp_path, "a.tif", north_up(0, 0))
     with pytest.raises(GridError, match=r"gives pixels no place|no raster is so large"):
         run(tmp_path, resolution=resolution, resample_images="nearest", resample_labels="nearest")
+
+
+def test_scenes_in_a_sites_own_coordinates(tmp_path: Path) -> None:
+    """Neither projected nor geographic: the conventions have no name for its axes."""
+    add(tmp_path, "a.tif", north_up(0, 0), crs=SITE)
+    (store,) = run(tmp_path)
+    assert (store.geobox.crs, store.geobox.affine) == (SITE, north_up(0, 0))
+    with xr.open_zarr(tmp_path / "out") as opened:
+        assert opened.x.attrs == {"axis": "X"}
+    with rasterio.open(tmp_path / "images/a.tif") as file:
+        np.testing.assert_array_equal(store.read_image(store.scenes[0].window), file.read())
 
 
 def test_a_site_of_its_own_coordinates_has_no_place_among_others(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from geosynth.grid import Window
 from geosynth.raster import images
 from geosynth.raster.read import Read
 from geosynth.raster.zarr_image import writing_bytes, zarr_image_writer
-from rasters import north_up, random_image, write_raster
+from rasters import SITE, north_up, random_image, write_raster
 
 BANDS = ("red", "green", "blue", "nir")
 GRIDS = {
@@ -36,6 +36,7 @@ GRIDS = {
     "degrees": GeoBox((30, 40), Affine(1e-5, 0, -81.3, 0, -1e-5, 40.1), "EPSG:4326"),
     "rotated": GeoBox((30, 40), Affine.translation(5e5, 4e6) @ Affine.rotation(20), "EPSG:26918"),
     "without CRS": GeoBox((30, 40), north_up(), None),
+    "a site's own": GeoBox((30, 40), north_up(), SITE),
 }
 
 

@@ -106,7 +106,7 @@ def _create_coordinates(group: Any, geobox: GeoBox) -> None:
         for name, values in axes.items():
             standard, units = names.get(name, (f"projection_{name}_coordinate", "m"))
             attributes: dict[str, Any] = {"axis": name.upper()}
-            if crs is not None and (geographic or crs.units == ("metre", "metre")):
+            if crs is not None and (geographic or (crs.projected and crs.units == ("metre", "metre"))):
                 attributes |= {"standard_name": standard, "units": units}
             array = group.create_array(
                 name, shape=values.shape, dtype="float64", dimension_names=(name,), attributes=attributes

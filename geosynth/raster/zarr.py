@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,8 @@ from geosynth.raster.quantities import quantities_among
 from geosynth.raster.read import Array, ImageRaster, Mask, check_grid, check_inside, has_data
 from geosynth.raster.warp import WarpedRaster
 from geosynth.raster.zarr_group import files_in, open_group
+
+_LOG = logging.getLogger(__name__)
 
 
 class ZarrRaster(ImageRaster):
@@ -62,7 +65,7 @@ class ZarrRaster(ImageRaster):
         array, (y, x), band_dims, others = _dimensions(_array(group, self.path, variable, kind), self.path)
         layer = array.isel(dict.fromkeys(others, 0), drop=True).transpose(y, x)
         self.geobox, self.nodata = _grid(layer, self.path), array.rio.nodata
-        names, self._classes = _band_names(array, band_dims), _flags(array.attrs)
+        names, self._classes = _band_names(array, band_dims, self.path), _flags(array.attrs)
         stored, dims = group[array.name], array.dims
         mask = array.coords.get("valid")
         has_mask = mask is not None and mask.dims == (y, x) and mask.dtype == bool
@@ -268,14 +271,26 @@ def _likely(dataset: xr.Dataset, path: str, what: str) -> Any:
     return candidates[0]
 
 
-def _band_names(array: xr.DataArray, bands: Sequence[Any]) -> tuple[str, ...]:
-    """Names along the band dimension, if there is one, or of the only band."""
-    names = array.coords[bands[0]].to_numpy().tolist() if bands and bands[0] in array.coords else []
-    if not names or not all(isinstance(name, str) for name in names):
-        named = array.attrs.get("long_name", ())
-        names = [named] if isinstance(named, str) else list(named)
-    is_told = len(set(names)) == len(names) == (array.sizes[bands[0]] if bands else 1)
-    return tuple(str(name) for name in names) if is_told else ()
+def _band_names(array: xr.DataArray, bands: Sequence[Any], path: str) -> tuple[str, ...]:
+    """Names along the band dimension, if there is one, or of the only band; empty if they are not told.
+
+    rioxarray keeps the names of all bands of a file in `long_name`, and their numbers in the coordinate. xarray changes
+    only the latter where bands are selected.
+    """
+    count, coordinate = (array.sizes[bands[0]], bands[0]) if bands else (1, "band")
+    along = np.atleast_1d(array.coords[coordinate].to_numpy()).tolist() if coordinate in array.coords else []
+    if along and all(isinstance(name, str) for name in along):
+        names = along
+    else:
+        told = array.attrs.get("long_name", ())
+        names = [told] if isinstance(told, str) else list(told)
+        is_selection = set(along) <= set(range(1, len(names) + 1)) and along != list(range(1, count + 1))
+        if along and is_selection and len(names) > count:
+            names = [names[int(number) - 1] for number in along]
+        elif along and is_selection:  # either the names were put into this order too, or the numbers alone
+            message = "%s: its bands are numbered %s; the names in its long_name are taken in this order: %s"
+            _LOG.warning(message, path, ", ".join(map(str, along)), ", ".join(map(str, names)))
+    return tuple(map(str, names)) if len(set(names)) == len(names) == count else ()
 
 
 def _flags(attributes: Mapping[str, Any]) -> ClassTable:

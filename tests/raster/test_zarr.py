@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import rioxarray  # noqa: F401 - registers the accessor `.rio`
+import rasterio
+import rioxarray
 import xarray as xr
 
 import geosynth
@@ -18,7 +19,7 @@ from geosynth.raster.images import open_image
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.open import open_zarr_in_place
 from geosynth.raster.zarr import ZarrRaster
-from rasters import UTM, north_up, random_codes, random_image
+from rasters import UTM, north_up, random_codes, random_image, write_raster
 
 HEIGHT, WIDTH = 30, 40
 IMAGE, CODES = random_image(0, HEIGHT, WIDTH, bands=3), random_codes(0, HEIGHT, WIDTH)
@@ -148,6 +149,39 @@ def test_the_name_of_an_only_band(tmp_path: Path) -> None:
     assert raster.band_names == ("red",)
     raster = ZarrRaster(write(tmp_path / "b.zarr", IMAGE[0], ("y", "x"), ("y", "x"), long_name="pan"), "field")
     assert raster.band_names == ("pan",)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        ([2, 0], ("blue", "red")),
+        ([1], ("green",)),
+        (1, ("green",)),
+        ([0, 1, 2], ("red", "green", "blue")),
+    ],
+)
+def test_selected_bands_keep_the_names_of_their_numbers(tmp_path: Path, chosen: Any, names: tuple[str, ...]) -> None:
+    """As of rioxarray, where names are an attribute, which xarray does not change where it selects."""
+    file = write_raster(tmp_path / "a.tif", IMAGE, north_up())
+    with rasterio.open(file, "r+") as dataset:
+        dataset.descriptions = ("red", "green", "blue")
+    with rioxarray.open_rasterio(file) as opened:
+        opened.isel(band=chosen).to_dataset(name="field").to_zarr(tmp_path / "a.zarr", consolidated=False)
+    raster = open_image(tmp_path / "a.zarr")
+    assert raster.band_names == names
+    values, _ = raster.read(WINDOW)
+    rows = [("red", "green", "blue").index(name) for name in names]
+    np.testing.assert_array_equal(values, IMAGE[(rows, *WINDOW.slices)])
+
+
+def test_names_beside_numbers_in_another_order_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "a.zarr", IMAGE, ("band", "y", "x"), ("band", "y", "x"), long_name=["r", "g", "b"])
+    numbered = xr.open_zarr(path, decode_coords="all").load().assign_coords(band=[3, 1, 2])
+    numbered.to_zarr(tmp_path / "b.zarr", consolidated=False)
+    assert open_image(tmp_path / "b.zarr").band_names == ("r", "g", "b")
+    assert "b.zarr: its bands are numbered 3, 1, 2; the names in its long_name are taken in this order: r, g, b" in (
+        caplog.text
+    )
 
 
 def test_what_is_no_raster_is_refused(tmp_path: Path) -> None:

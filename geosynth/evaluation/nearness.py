@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +19,7 @@ from geosynth.evaluation.levels import Levels
 from geosynth.evaluation.measures import Nearness
 from geosynth.evaluation.tiles import TilePair
 from geosynth.grid import TilePlan, ground_sampling_distance, warn_of_pixel_size
+from geosynth.grid.alignment import is_south_up
 from geosynth.raster.bands import open_bands
 from geosynth.raster.stores.tiles import TileView
 
@@ -86,6 +88,8 @@ def measure_nearness(target: TileView, real: TileView, synthetic: TileView) -> N
 class TargetTiles:
     """Whole tiles of images of a target, side by side, or a random sample of them.
 
+    Images stored south up are turned north up beside real imagery with north up, and the other way round.
+
     Args:
         images: rasters with the bands and the dtype of the real imagery; bands are found by name or, if they have no
             names, taken in their order. Nothing is resampled: another pixel size gives a warning.
@@ -108,8 +112,11 @@ class TargetTiles:
             raster = open_bands(image, bands, "real imagery", "the real imagery", named)
             what = "those of the real imagery are of %g m: distances to it include that difference"
             warn_of_pixel_size(raster.path, raster.geobox, gsd, what)
-            plan = TilePlan(raster.window.height, raster.window.width, pair.tile_size, edge="skip")
-            tiles += [(raster, window) for window in plan]
+            is_turned = is_south_up(raster.geobox) != is_south_up(pair.geobox)
+            height, width = raster.geobox.shape
+            for window in TilePlan(height, width, pair.tile_size, edge="skip"):
+                row = height - window.bottom if is_turned else window.row
+                tiles.append((raster, replace(window, row=row), is_turned))
         self._tiles = [tiles[number] for number in drawn(len(tiles), most, seed).tolist()]
 
     def __len__(self) -> int:
@@ -126,9 +133,9 @@ class TargetTiles:
         found = TileFeatures(spaces)
         for start in range(0, len(self), BATCH):
             whole = []
-            for raster, window in self._tiles[start : start + BATCH]:
+            for raster, window, is_turned in self._tiles[start : start + BATCH]:
                 pixels, valid = raster.read(window)
-                whole += [(window, pixels)] if valid.all() else []
+                whole += [(window, pixels[:, ::-1] if is_turned else pixels)] if valid.all() else []
                 advance()
             if whole:
                 windows, images = zip(*whole, strict=True)

@@ -153,6 +153,10 @@ def test_the_tiles_that_are_nearer_to_a_target_are_told(case: Case, caplog: pyte
     numbers = [f"{name}={4 - index}" for index, name in enumerate(case.store.band_names)]
     by_number = evaluate(data=case.store, synthetic=case.twins[0], target=shuffled, bands=numbers, **common)
     assert by_number.nearness == found
+    taller = np.concatenate([values, values[:, :5]], axis=1)[:, ::-1]  # the same tiles from the north, stored south up
+    up = Affine(1, 0, 500_000, 0, 1, 4_500_000 - SIDE - 5)
+    south = write_raster(case.folder / "south.tif", taller, up, nodata=0, crs="EPSG:32618")
+    assert evaluate(data=case.store, synthetic=case.twins[0], target=south, **common).nearness == found
     with pytest.raises(SettingsError, match="bands: for rasters only"):
         evaluate(data=case.store, synthetic=case.twins[0], bands=numbers, **common)
 

@@ -172,7 +172,8 @@ def look_from_tiles(
         else:
             cells.append(cell_styles(values, classes == 0))
     if not sum(float(part.pixels.sum()) for part in parts) + sum(map(len, cells)):
-        raise DataError(f"{name}: no pixel to take a look from")
+        what = "no pixel with a class" if labelled else f"no square of {STYLE_CELL} px that has data everywhere,"
+        raise DataError(f"{name}: {what} to take a look from")
     if labelled:
         return asked_for(fit_look(TileStyles.joined(parts), known, bands), model.generator, painted)
     return fit_look_unlabelled(torch.cat(cells), known, bands)

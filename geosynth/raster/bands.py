@@ -413,7 +413,8 @@ def _warn_of_descriptions(image: ImageRaster, names: Sequence[str]) -> None:
     Not of files of bands: who lists these chooses their order.
     """
     described = [name or "" for name in image.band_names]
-    if all(described) and [name.lower() for name in described] != list(names) and not band_files(image.path):
+    are_alike = [name.casefold() for name in described] == [name.casefold() for name in names]
+    if all(described) and not are_alike and not band_files(image.path):
         _LOG.warning(
             "%s: its bands are described %s, and named %s in this order (--bands %s=%s,... chooses by description)",
             image.path,

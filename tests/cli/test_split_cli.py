@@ -87,6 +87,7 @@ def test_without_a_crs_lengths_are_pixels(call: Call, tmp_path: Path) -> None:
     for how in (options, ("--check",)):
         refused = call("split", "--data", data, *how, "--buffer", 20)
         assert refused.code == 1
+        assert refused.err.startswith("error: --buffer: ")
         assert "metres mean nothing here; give pixels, as in 64px" in refused.err
     kept = call("split", "--check", "--data", data, "--buffer", "60px", "--patch-size", "64px")
     assert (kept.code, kept.err) == (0, "")

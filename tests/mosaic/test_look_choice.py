@@ -379,6 +379,7 @@ def test_what_does_not_go_together_is_refused(
     off = write_raster(codes, "off.tif", transform=NORTH_UP @ NORTH_UP.translation(0.5, 0))
     far = write_raster(codes, "far.tif", transform=NORTH_UP @ NORTH_UP.translation(1000, 0))
     empty = write_raster(np.zeros_like(coloured(codes)), "empty.tif", nodata=0)
+    thin, nothing = write_raster(coloured(codes)[:, :7], "thin.tif"), write_raster(np.zeros_like(codes), "nothing.tif")
 
     def refused(error: type[Exception], words: str, model: GeneratorModel = told_model, **options: Any) -> None:
         with pytest.raises(error, match=words):
@@ -395,7 +396,9 @@ def test_what_does_not_go_together_is_refused(
     refused(SettingsError, "is conditioned on looks", style=torch.zeros(4))
     refused(GridError, "off.tif", style=like, style_labels=off)
     refused(GridError, "no pixel in common", style=like, style_labels=far)
-    refused(DataError, "no pixel to take a look from", style=empty)
+    for image in (empty, thin):  # rows of 7 px have no square of 8
+        refused(DataError, "no square of 8 px that has data everywhere, to take a look from", style=image)
+    refused(DataError, "no pixel with a class to take a look from", style=like, style_labels=nothing)
     other = write_raster(np.where(codes == 1, 77, codes), "other.tif")
     refused(LegendError, r"other.tif: codes .* not know: 77 \(.*looks add", style=like, style_labels=other)
     with pytest.raises(OutputError, match="is also an input"):

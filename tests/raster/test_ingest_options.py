@@ -175,6 +175,7 @@ def test_bands_of_other_names_are_chosen_by_what_the_file_calls_them(
         ("red=B04, blue=B02,nir=4", [2, 0, 3], False),
         ("red,green,blue,nir", [0, 1, 2, 3], True),
         ("B08,B04", [3, 2], False),
+        ("B02,B03,B04,B08", [0, 1, 2, 3], False),
     ):
         assert run(*arguments, "--bands", bands) == 0
         told = "bands are described B02, B03, B04, B08, and named red, green, blue, nir in this order (--bands red=B02"

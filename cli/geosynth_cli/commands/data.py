@@ -378,9 +378,13 @@ def _print_folds(folds: dict[str, Any]) -> None:
 
 def _check(data: str | None, files: dict[str, list[str]], buffer: str, patch_size: int | None, as_json: bool) -> None:
     import geosynth
-    from geosynth.errors import DataError
+    from geosynth.errors import DataError, GeosynthError
 
-    leaks = geosynth.check_split(data, folds=files or None, distance=buffer, patch_size=patch_size)
+    try:
+        leaks = geosynth.check_split(data, folds=files or None, distance=buffer, patch_size=patch_size)
+    except GeosynthError as error:
+        error.setting = "buffer" if error.setting == "distance" else error.setting
+        raise
     if as_json:
         print_json({"leaks": any(leak.num_pairs for leak in leaks), "measured": [leak.to_values() for leak in leaks]})
     else:

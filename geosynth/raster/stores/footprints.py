@@ -175,7 +175,8 @@ def measure_leaks(found: Footprints, distance: float | str = 0.0) -> list[Leak]:
         raise GridError(f"{without[0].index[0]}: has no CRS, but others have, so their distance is unknown")
     if without and unit == "m" and number:
         remedy = "give pixels, as in 64px" if found.grids else "assign the right one"
-        raise GridError(f"distance: {without[0].index[0]} has no CRS, so metres mean nothing here; {remedy}")
+        what = f"{without[0].index[0]} has no CRS, so metres mean nothing here; {remedy}"
+        raise GridError(what, setting="distance")
     if unit == "px" or (without and found.grids):
         return find_leaks(_in_pixels(found), number, "px")
     return find_leaks(_in_metres(found), number, "" if without else "m")
@@ -184,10 +185,11 @@ def measure_leaks(found: Footprints, distance: float | str = 0.0) -> list[Leak]:
 def _in_pixels(found: Footprints) -> dict[str, Places]:
     """The places as (column, row) of the common grid of all rasters."""
     if not found.grids:
-        raise GridError("distance: tables of polygons have no pixels; give metres, as in 200")
+        raise GridError("tables of polygons have no pixels; give metres, as in 200", setting="distance")
     grid = found.grids[0]
     if not all(same_pixels(grid, other) for other in found.grids):
-        raise GridError("distance: the rasters' pixels differ in CRS, size or orientation; a CRS and metres are needed")
+        what = "the rasters' pixels differ in CRS, size or orientation; a CRS and metres are needed"
+        raise GridError(what, setting="distance")
     crs = crs_wkt(grid.crs)
     moved = {fold: [one if crs is None else one.to_crs(crs) for one in group] for fold, group in found.folds.items()}
     return _places(moved, lambda polygons: to_pixels(polygons, grid))

@@ -328,7 +328,7 @@ def test_scenes_in_a_sites_own_coordinates(tmp_path: Path) -> None:
     add(tmp_path, "a.tif", north_up(0, 0), crs=SITE)
     (store,) = run(tmp_path)
     assert (store.geobox.crs, store.geobox.affine) == (SITE, north_up(0, 0))
-    with xr.open_zarr(tmp_path / "out") as opened:
+    with xr.open_zarr(tmp_path / "out", consolidated=False) as opened:
         assert opened.x.attrs == {"axis": "X"}
     with rasterio.open(tmp_path / "images/a.tif") as file:
         np.testing.assert_array_equal(store.read_image(store.scenes[0].window), file.read())

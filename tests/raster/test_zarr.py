@@ -176,8 +176,8 @@ def test_selected_bands_keep_the_names_of_their_numbers(tmp_path: Path, chosen: 
 
 def test_names_beside_numbers_in_another_order_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path / "a.zarr", IMAGE, ("band", "y", "x"), ("band", "y", "x"), long_name=["r", "g", "b"])
-    numbered = xr.open_zarr(path, decode_coords="all").load().assign_coords(band=[3, 1, 2])
-    numbered.to_zarr(tmp_path / "b.zarr", consolidated=False)
+    numbered = xr.open_zarr(path, consolidated=False, decode_coords="all").load().assign_coords(band=[3, 1, 2])
+    numbered.to_zarr(tmp_path / "b.zarr", consolidated=False, zarr_format=2)
     assert open_image(tmp_path / "b.zarr").band_names == ("r", "g", "b")
     assert "b.zarr: its bands are numbered 3, 1, 2; the names in its long_name are taken in this order: r, g, b" in (
         caplog.text

@@ -295,6 +295,7 @@ def test_only_one_way_to_say_who_works() -> None:
 def test_no_workers_at_all_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"^workers: must be .* 1 \(got 0\)$"), open_client(workers=0):
         pass
+    open_client(workers=1)  # is enough; it begins nothing until it is entered
 
 
 def test_a_client_stays_open_and_nothing_means_threads(client: Client) -> None:

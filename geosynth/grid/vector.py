@@ -62,7 +62,7 @@ def write_table(table: gpd.GeoDataFrame, path: Path, name: str | None = None) ->
         if suffix in PARQUET:
             table.to_parquet(partial, index=False)
         elif _DRIVERS[suffix] == "GeoJSON":
-            moved = _on_earth(table, path)
+            moved = _on_earth(table)
             # RFC 7946's seven decimals are centimetres, not enough to find a pixel's corner again.
             moved.to_file(partial, driver="GeoJSON", layer=layer, COORDINATE_PRECISION=12)
         else:
@@ -72,13 +72,13 @@ def write_table(table: gpd.GeoDataFrame, path: Path, name: str | None = None) ->
             raise pyogrio.errors.DataSourceError("its rows cannot be read back")
 
 
-def _on_earth(table: gpd.GeoDataFrame, path: Path) -> gpd.GeoDataFrame:
+def _on_earth(table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """The table in longitude and latitude; unchanged without a CRS."""
     try:
         return table.to_crs("EPSG:4326") if table.crs else table
     except RuntimeError as error:  # pyproj's, for Mars or a local CRS
         raise OutputError(
-            f"{path}: GeoJSON is in longitude and latitude, which the CRS {table.crs.name} does not give; choose"
+            f"GeoJSON is in longitude and latitude, which the CRS {table.crs.name} does not give; choose"
             " another suffix, as in .gpkg"
         ) from error
 

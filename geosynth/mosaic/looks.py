@@ -164,7 +164,8 @@ def look_from_tiles(
         classes = torch.from_numpy(indices).long().unsqueeze(0)
         values, classes = without_holes(values, classes, settings.num_classes if labelled else 1)
         if labelled:
-            parts.append(TileStyles.of(values, classes, settings.num_classes, settings.style_lengths))
+            kinds = settings.num_classes, settings.style_lengths, settings.style_regions
+            parts.append(TileStyles.of(values, classes, *kinds))
             if number % every == 0:
                 painted.append(classes[0])
             if len(painted) == 2 * _PAINTED_TILES:

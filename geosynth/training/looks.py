@@ -57,7 +57,8 @@ def training_look(
             image, labels = view.source.read_holed(window)
             values = bands.to_network(torch.from_numpy(image).unsqueeze(0))
             classes = torch.from_numpy(labels).long().unsqueeze(0)
-            parts.append(TileStyles.of(values, classes, settings.num_classes, settings.style_lengths))
+            kinds = settings.num_classes, settings.style_lengths, settings.style_regions
+            parts.append(TileStyles.of(values, classes, *kinds))
     if not parts:
         raise DataError(
             f"{sources[0].path}: fold {fold!r} has no tile of {tile_size} px to measure a look in; choose smaller crops"

@@ -11,9 +11,10 @@ from geosynth.config.networks import REGION_SIDE
 from geosynth.errors import SettingsError
 from geosynth.models.hashing import Windows
 from geosynth.models.looks.field import look_field
+from geosynth.models.looks.labelled import TileStyles
 from geosynth.models.looks.look import Look
-from geosynth.models.looks.regions import ways_to_middles
-from geosynth.models.looks.styles import STYLE_CELL, style_size
+from geosynth.models.looks.regions import region_of_cells, ways_to_middles
+from geosynth.models.looks.styles import STYLE_CELL, local_statistics, style_size
 
 CLASS = 2
 TOLD = GeneratorSettings(
@@ -132,3 +133,41 @@ def test_regions_of_no_class_are_refused(changes):
 def test_files_of_models_without_regions_are_as_before():
     assert "style_regions" not in TOLD.model_copy(update={"style_regions": ()}).model_dump()
     assert GeneratorSettings.parse(TOLD.model_dump()) == TOLD
+
+
+def test_a_region_is_measured_as_a_whole():
+    """The two slopes of a roof are part of its spread, those of its neighbour are not."""
+    labels = np.zeros((104, 160), np.uint8)
+    roofs = [(slice(8, 24), slice(8, 40)), (slice(8, 30), slice(48, 64)), (slice(64, 72), slice(104, 120))]
+    rng = torch.Generator().manual_seed(0)
+    image = 0.05 * torch.randn(1, 2, 104, 160, generator=rng)
+    for level, (rows, columns) in zip((-0.4, 0.1, 0.5), roofs, strict=True):
+        labels[rows, columns] = CLASS
+        middle = (rows.start + rows.stop) // 2
+        image[..., rows.start : middle, columns] += level - 0.2
+        image[..., middle : rows.stop, columns] += level + 0.2
+    shed = (slice(0, 104), slice(150, 155))  # longer than a region may be
+    labels[shed] = CLASS
+    image[..., *shed] -= 0.8
+    mask = torch.from_numpy(labels).long().unsqueeze(0)
+
+    cells = {CLASS: torch.from_numpy(region_of_cells(labels == CLASS)).unsqueeze(0)}
+    styles, _ = local_statistics(image, mask, 3, (24, 40, 24), cells)
+    squares, _ = local_statistics(image, mask, 3, (24, 40, 24))
+    assert torch.equal(styles[:, :CLASS], squares[:, :CLASS])
+    whole = image[0][:, mask[0] == CLASS]
+    for rows, columns in roofs:
+        own = image[0][:, rows, columns].flatten(1)
+        weights = torch.tensor([own.shape[1], 16.0])  # of the roof's pixels and of all of the class in the patch
+
+        def mixed(values, of_all, weights=weights):
+            return (weights @ torch.stack([values.mean(1), of_all.mean(1)])) / weights.sum()
+
+        mean = mixed(own, whole)
+        spread = 0.5 * (mixed(own**2, whole**2) - mean**2 + 1 / 127.5**2).log()
+        found = styles[0, CLASS, :4, rows.start // 8 : -(-rows.stop // 8), columns.start // 8 : columns.stop // 8]
+        assert torch.allclose(found, torch.cat([mean, spread])[:, None, None].expand_as(found), atol=1e-4)
+    assert torch.equal(styles[0, CLASS, :, :, 18:], squares[0, CLASS, :, :, 18:])
+
+    observed = TileStyles.of(image, mask, 3, (24, 40, 24), (CLASS,)).objects[0, CLASS]
+    assert torch.isclose(observed[:, None, :4].float(), styles[0, CLASS, :4].flatten(1).T).all(2).any(1).all()

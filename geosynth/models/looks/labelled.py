@@ -14,6 +14,7 @@ from geosynth.models.looks.edge_effect import fitted_edge_effect, of_edges, shar
 from geosynth.models.looks.look import OBJECTS, Look
 from geosynth.models.looks.missing_bands import of_all_bands, seen_numbers, with_unseen
 from geosynth.models.looks.prior import FEW_PIXELS, posterior_mean
+from geosynth.models.looks.regions import region_of_cells
 from geosynth.models.looks.styles import local_statistics, num_bands_of, without_holes
 
 _MAX_TILES = 128  # whose styles are kept
@@ -37,10 +38,24 @@ class TileStyles(NamedTuple):
     """Share of the class around each of these cells, (tiles, num_classes, OBJECTS)."""
 
     @classmethod
-    def of(cls, images: Tensor, labels: Tensor, num_classes: int, lengths: Sequence[int]) -> Self:
-        """Measure tiles; arguments as for `local_statistics`, but that images may have NaN where there is no data."""
+    def of(
+        cls, images: Tensor, labels: Tensor, num_classes: int, lengths: Sequence[int], regions: Sequence[int] = ()
+    ) -> Self:
+        """Measure tiles.
+
+        Args:
+            images: (B, num_bands, H, W) as for `local_statistics`; may have NaN where there is no data.
+            labels: likewise, (B, H, W).
+            num_classes: of the labels.
+            lengths: for each class, the side in pixels of the square in which its style is measured.
+            regions: classes whose regions are measured as a whole (those too wide to be painted in one look are not).
+        """
         images, labels = without_holes(images, labels, num_classes)
-        styles, pixels = local_statistics(images, labels, num_classes, lengths)
+        wholes = {
+            number: torch.from_numpy(np.stack([region_of_cells(tile == number) for tile in labels.numpy()]))
+            for number in regions
+        }
+        styles, pixels = local_statistics(images, labels, num_classes, lengths, wholes)
         shares = np.stack([shares_around(tile.numpy(), num_classes) for tile in labels])
         styles, pixels = styles.double().flatten(3), pixels.double().flatten(2)
         total = pixels.sum(2)

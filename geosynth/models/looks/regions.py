@@ -5,7 +5,8 @@ takes the style that was drawn for the middle of the region. Regions wider than 
 window could see where they end. All others are seen whole by any window with the labels up to `REGION_SIDE` pixels
 around it, so that the image does not depend on how a raster is cut. (Beyond a raster's edge its last labels are
 repeated, so that a region which touches it is wide.) If regions of a class share a cell, it has the look of one of
-them.
+them. Looks are measured in the same regions (`look_fit.TileStyles`): measured in small squares and painted in one
+style, roofs would lose what differs from one part to another, such as their bright and their dark slope.
 """
 
 from __future__ import annotations
@@ -44,17 +45,23 @@ def ways_to_middles(labels: npt.NDArray[Any], classes: Sequence[int]) -> npt.NDA
     own = np.arange(down * across)
     ways = []
     for number in classes:
-        middles = _middles(labels == number)
+        middles = region_of_cells(labels == number).ravel()
         middles = np.where(middles < 0, own, middles)
         ways.append(np.stack(np.divmod(middles, across)) - np.stack(np.divmod(own, across)))
     inner = slice(_CELLS, -_CELLS)
     return np.stack(ways).reshape(-1, 2, down, across)[..., inner, inner].astype(np.int8)
 
 
-def _middles(is_class: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """For each cell, row by row, the cell in the middle of its region; -1 if there is none, or it is too wide.
+def region_of_cells(is_class: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """For each cell, the number of the cell in the middle of its region; -1 if there is none, or it is too wide.
 
     Computed from the runs of the class in each row, which are a few thousand for a million pixels.
+
+    Args:
+        is_class: (H, W), whether a pixel has the class; H and W multiples of `STYLE_CELL`.
+
+    Returns:
+        (H / 8, W / 8); cells are numbered row by row.
     """
     down, across = (side // STYLE_CELL for side in is_class.shape)
     step = is_class.shape[1] + 1  # from a pixel to the one below: rows are parted, so that no run reaches into the next
@@ -79,7 +86,7 @@ def _middles(is_class: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     run, nth = _each_of(right // STYLE_CELL - left // STYLE_CELL + 1)
     cells = (row // STYLE_CELL * across + left // STYLE_CELL)[run] + nth
     np.maximum.at(middles, cells, middle_of[region_of[run]])
-    return middles
+    return middles.reshape(down, across)
 
 
 def _each_of(counts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -4,14 +4,16 @@ A style is a short list of statistics of the pixels of a class around a place: t
 its standard deviation, the logarithms of the fine and the middle detail, and the direction of the detail (rows of a
 field, ridges of a roof). They are measured, not learned, so the style of a place, season or sensor that no training has
 seen is as well defined as any other. "Around" is a square whose side depends on the class: fields are even over many
-metres, roofs differ from house to house.
+metres, roofs differ from house to house. For looks, classes whose regions have one style (`regions`) are measured in
+whole regions: the two slopes of a roof are part of its spread.
 
 Styles are on a grid of `STYLE_CELL` pixels, for all classes at each position.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -35,7 +37,13 @@ def num_bands_of(size: int) -> int:
     return (size - 4) // 2
 
 
-def local_statistics(image: Tensor, labels: Tensor, num_classes: int, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+def local_statistics(
+    image: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    lengths: Sequence[int],
+    regions: Mapping[int, Tensor] = MappingProxyType({}),
+) -> tuple[Tensor, Tensor]:
     """The style of each class around each cell.
 
     Args:
@@ -43,6 +51,8 @@ def local_statistics(image: Tensor, labels: Tensor, num_classes: int, lengths: S
         labels: (B, H, W) class indices; `num_classes` where a pixel has no class.
         num_classes: of the labels.
         lengths: for each class, the side in pixels of the square in which its style is measured.
+        regions: for classes that are measured in whole regions instead, such as roofs, a number for each cell, (B, h,
+            w), the same in all cells of a region and less than h * w; -1 in cells to measure in squares.
 
     Returns:
         styles (B, num_classes, style_size, h, w), 0 for classes missing from a patch; and the number of pixels of the
@@ -56,8 +66,10 @@ def local_statistics(image: Tensor, labels: Tensor, num_classes: int, lengths: S
     masks = one_hot_classes(labels, num_classes, image.dtype)
     per_class = [F.avg_pool2d(values * masks[:, index, None], STYLE_CELL) for index in range(num_classes)]
     pixels = torch.stack([sums[:, 0] for sums in per_class], 1) * STYLE_CELL**2
-    styles = [_style(_pooled(sums, length)) for sums, length in zip(per_class, lengths, strict=True)]
-    return torch.stack(styles, 1), pixels
+    pooled = [_pooled(sums, length) for sums, length in zip(per_class, lengths, strict=True)]
+    for index, numbers in regions.items():
+        pooled[index] = _in_regions(per_class[index], numbers, pooled[index])
+    return torch.stack([_style(sums) for sums in pooled], 1), pixels
 
 
 def without_holes(image: Tensor, labels: Tensor, no_class: int) -> tuple[Tensor, Tensor]:
@@ -99,6 +111,16 @@ def _pooled(sums: Tensor, length: int) -> Tensor:
         sums = F.avg_pool2d(sums, kernel, stride=1, padding=padding)
     share = _PRIOR_PIXELS / (side * side * STYLE_CELL**2)
     return sums + whole / whole[:, :1].clamp(min=1e-6) * share
+
+
+def _in_regions(sums: Tensor, regions: Tensor, others: Tensor) -> Tensor:
+    """Sums over regions, plus as small a part of the whole patch as in `_pooled`; `others` where there is no region."""
+    flat, inside = sums.flatten(2), (regions >= 0).unsqueeze(1)
+    index = regions.clamp(min=0).flatten(1).unsqueeze(1).expand_as(flat)
+    totals = torch.zeros_like(flat).scatter_add_(2, index, flat * inside.flatten(2)).gather(2, index)
+    whole = sums.mean((2, 3), keepdim=True)
+    share = _PRIOR_PIXELS / STYLE_CELL**2
+    return torch.where(inside, totals.view_as(sums) + whole / whole[:, :1].clamp(min=1e-6) * share, others)
 
 
 def _style(sums: Tensor) -> Tensor:

@@ -22,9 +22,8 @@ _BEGINNINGS = {
     ".shp": b"\0\0\x27\x0a",
 }
 VECTOR_SUFFIXES = tuple(_BEGINNINGS)
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)  # of JSON
-_OBJECT = re.compile(rb"\s*:\s*(?=\{)")
-_CRS_KEY = len(rb'"\u0063\u0072\u0073"')  # bytes; the longest way to write it
+# The key of a CRS in GeoJSON, before an object. Within a string, there would be a backslash before its last character.
+_CRS_KEY = re.compile(rb'"(?:c|\\u00[46]3)(?:r|\\u00[57]2)(?:s|\\u00[57]3)"\s*:\s*(?=\{)', re.IGNORECASE)
 _CRS_SIZE = 1 << 20  # bytes; more than the description of a CRS takes
 
 
@@ -54,13 +53,10 @@ def check_can_be_read(path: Path) -> None:
 def _check_crs(path: Path) -> None:
     """Refuse a GeoJSON file that names its CRS by an address, as its first specification (2008) allowed."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        for token in _STRINGS.finditer(text):
-            if len(token[0]) > _CRS_KEY or not (found := _OBJECT.match(text, token.end())):
-                continue
+        for found in _CRS_KEY.finditer(text):
+            described = text[found.end() : found.end() + _CRS_SIZE].decode(errors="replace")
             try:
-                if json.loads(token[0].decode(errors="replace"), strict=False).casefold() == "crs":
-                    described = text[found.end() : found.end() + _CRS_SIZE].decode(errors="replace")
-                    json.JSONDecoder(object_pairs_hook=_refuse_addresses).raw_decode(described)
+                json.JSONDecoder(object_pairs_hook=_refuse_addresses).raw_decode(described)
             except (ValueError, RecursionError) as error:
                 reason = error if isinstance(error, DataError) else "its CRS is damaged"
                 raise DataError(f"{path}: {reason}") from error

@@ -351,7 +351,7 @@ def _other_bands(image: ImageRaster, names: Sequence[str], model: str, chosen: S
     if not chosen and not all(image.band_names):
         remedy = " (rio edit-info --bidx N --description NAME FILE names one)"
     elif not chosen and not set(names) & set(own):
-        remedy = f" (NAME=DESCRIPTION for each, as in --bands {names[0]}={own[0]},..., says which is which)"
+        remedy = f" (say which is which, as in --bands {names[0]}=ITS_NAME_THERE,...)"
     return DataError(f"{image.path}: its bands are {listed}; the {model}'s are {', '.join(names)}{remedy}")
 
 

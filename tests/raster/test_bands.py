@@ -61,7 +61,7 @@ def test_names_may_differ_in_case(tmp_path: Path) -> None:
 
 def test_bands_of_other_names_are_refused_with_what_to_do(tmp_path: Path) -> None:
     path = image(tmp_path, descriptions=["B02", "B03", "B04", "B08"])
-    remedy = r"are red, nir \(NAME=DESCRIPTION for each, as in --bands red=B02,\.\.\., says which is which\)$"
+    remedy = r"are red, nir \(say which is which, as in --bands red=ITS_NAME_THERE,\.\.\.\)$"
     with pytest.raises(DataError, match=remedy):
         open_bands(path, *model("red", "nir"))
 

@@ -111,7 +111,7 @@ def test_items_name_folds_for_all_or_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"b\.tif: has no fold"):
         ingest(None, None, tmp_path / "out", items=items, bands=RGBN)
     items[1] = Item(*pairs[1], fold="train")
-    with pytest.raises(SettingsError, match="leave out the shares"):
+    with pytest.raises(SettingsError, match="shares: no effect: the items name their folds already"):
         ingest(None, None, tmp_path / "out", items=items, bands=RGBN, shares=ALL_TRAIN)
     (store,) = ingest(None, None, tmp_path / "out", items=items, bands=RGBN)
     assert [(s.name, s.date, s.image) for s in store.scenes] == [

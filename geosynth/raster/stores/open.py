@@ -182,7 +182,7 @@ def open_sources(
         if Path(path).suffix.lower() in (".yaml", ".yml"):
             return _open_described(Path(path))
         return list(open_stores(path, unfinished=unfinished))
-    sources: list[Any] = as_list(path) or [path]
+    sources: list[Any] = [None] if path is None else as_list(path)
     for source in sources:
         if not isinstance(source, PatchSource):
             raise SettingsError(f"a store, or the path of one, is needed, not {kind_of(source)}")

@@ -107,8 +107,7 @@ class LegendClass(BaseModel):
     @property
     def rgb(self) -> tuple[int, int, int]:
         """Red, green and blue, 0 to 255."""
-        red, green, blue = bytes.fromhex(self.colour[1:])
-        return red, green, blue
+        return rgb_of(self.colour)
 
 
 class Legend(BaseModel):
@@ -406,6 +405,12 @@ def _legend_error(error: ValidationError, source: str) -> LegendError:
 
 def _number(colour: str) -> int:
     return int(colour[1:], 16)
+
+
+def rgb_of(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255, of a colour such as "#rrggbb"."""
+    red, green, blue = bytes.fromhex(colour[1:])
+    return red, green, blue
 
 
 def told_apart(colours: Sequence[str | None]) -> list[str]:

@@ -13,7 +13,7 @@ from geosynth.files import output_path, refuse_folder, refuse_inputs
 from geosynth.grid.alignment import north_up, same_area
 from geosynth.grid.crs import crs_name
 from geosynth.inputs import as_list
-from geosynth.legend import GREY, Legend, told_apart
+from geosynth.legend import GREY, Legend, rgb_of, told_apart
 from geosynth.page import png_address, render_page
 from geosynth.raster.class_table import ClassTable
 from geosynth.raster.images import open_image
@@ -140,5 +140,5 @@ def _labels(raster: ImageRaster, shape: tuple[int, int], table: ClassTable) -> n
     for code in np.unique(codes[0][valid]):
         name, colour = table.get(int(code), (None, None))
         if name or colour:
-            picture[valid & (codes[0] == code)] = (*bytes.fromhex((colour or GREY)[1:]), 255)
+            picture[valid & (codes[0] == code)] = (*rgb_of(colour or GREY), 255)
     return turned_north(picture, raster.geobox)

@@ -17,7 +17,7 @@ from geosynth.evaluation.pixels import ratio
 from geosynth.evaluation.report import Report
 from geosynth.evaluation.tiles import Pixels, StoreTiles, TilePair
 from geosynth.grid import Window
-from geosynth.legend import told_apart
+from geosynth.legend import rgb_of, told_apart
 from geosynth.raster.preview import turned_north
 
 _NUM_PICTURES = 4
@@ -89,7 +89,7 @@ def draw_pictures(pair: TilePair, levels: Levels, tiles: Sequence[Window], seed:
     chosen = np.random.default_rng(seed).permutation(len(tiles))[:_NUM_PICTURES]
     windows = {pair.frame(tiles[index], _PICTURE_SIZE, _PICTURE_SIZE) for index in chosen.tolist()}
     colours = told_apart([entry.colour for entry in pair.legend.classes])
-    palette = np.array([list(bytes.fromhex(colour[1:])) for colour in [*colours, "#ffffff"]], dtype=np.uint8)
+    palette = np.array([rgb_of(colour) for colour in [*colours, "#ffffff"]], dtype=np.uint8)
     pictures = []
     for window in sorted(windows):
         block = pair.read(window).seen(levels)

@@ -118,6 +118,9 @@ def test_a_file_that_is_called_so_is_itself() -> None:
         ("S2/{red=B04,nir=B08}/a.tif", "a.tif"),
         ("{B04,B08}_a.tif", "a.tif"),
         ("in/a.tif", "a.tif"),
+        ("folder/T32_{red=B04,nir=B08}_10m.jp2", "T32_10m.jp2"),
+        ("folder/{red=B04,nir=B08}_T32.jp2", "T32.jp2"),
+        ("S2A_32TQM/{red=B04,nir=B08}.tif", "S2A_32TQM.tif"),
     ],
 )
 def test_what_a_scene_is_called(path: str, name: str) -> None:

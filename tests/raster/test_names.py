@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from geosynth.raster.names import files_named, image_name
+from geosynth.raster.names import files_named
 
 FILES = ("a/1.tif", "a/2.JP2", "a/notes.txt", "a/deep/3.tif", "b/4.tif", "odd[1].tif", "odd1.tif", "z.zarr/zarr.json")
 
@@ -37,16 +37,3 @@ def test_a_name_stands_for_files(
         (tmp_path / file).touch()
     monkeypatch.chdir(tmp_path)
     assert files_named(name, deep=deep) == found
-
-
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        ("folder/a.tif", "a.tif"),
-        ("folder/T32_{red=B04,nir=B08}_10m.jp2", "T32_10m.jp2"),
-        ("folder/{red=B04,nir=B08}_T32.jp2", "T32.jp2"),
-        ("S2A_32TQM/{red=B04,nir=B08}.tif", "S2A_32TQM.tif"),
-    ],
-)
-def test_images_in_files_of_bands_are_called_without_them(path: str, name: str) -> None:
-    assert image_name(path) == name

@@ -195,12 +195,13 @@ class RasterTiles(TilePair):
         self.real, self.synthetic = open_chosen(real, bands), open_chosen(synthetic, bands)
         self.labels = LabelRaster(labels, label_legend.translation_to(legend))
         self.legend, self.tile_size, self.geobox = legend, tile_size, self.real.geobox
+        for image in (self.real, self.synthetic):
+            check_image_type(image.dtype, image.path)
         if self.real.types != self.synthetic.types:
             raise DataError(
                 f"{self.synthetic.path}: holds {self.synthetic.types} values, but {self.real.path} holds"
                 f" {self.real.types}; evaluate compares values of one type and unit"
             )
-        check_image_type(self.real.dtype, self.real.path)
         self.dtype = self.real.dtype
         if self.real.count != self.synthetic.count:
             raise DataError(

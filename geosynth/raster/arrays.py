@@ -10,6 +10,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import rasterio.crs
 import rioxarray  # noqa: F401 - registers the accessor `.rio`
 import xarray as xr
 from affine import Affine
@@ -24,6 +25,7 @@ from geosynth.grid.alignment import TOLERANCE
 from geosynth.inputs import remote_allowed
 from geosynth.legend import NO_COLOUR
 from geosynth.raster.coded_labels import are_colours, colour_codes, nodata_colour
+from geosynth.raster.conventions import crs_text_among
 from geosynth.raster.read import Array, Mask, Raster, check_grid, check_inside, crs_of, has_data, readable_crs
 
 _ROWS, _COLUMNS = {"y", "lat", "latitude", "northing"}, {"x", "lon", "long", "longitude", "easting"}
@@ -88,14 +90,16 @@ def grid_of(array: xr.DataArray, name: str) -> GeoBox:
 
 
 def crs_among(array: xr.DataArray, name: str) -> CRS | None:
-    """The CRS that rioxarray finds in the attributes of an array or of its grid mapping; None for none.
+    """The CRS that rioxarray finds in the attributes of an array or its grid mapping, or `proj` tells; None for none.
 
     Raises:
         RasterError: if it cannot be interpreted, or is an address in the network; the message starts with `name`.
     """
     reference = array.coords.get(array.rio.grid_mapping)
+    convention = crs_text_among(array.attrs)
     told = [
         array.attrs.get("crs"),
+        convention,
         *([] if reference is None else map(reference.attrs.get, ("spatial_ref", "crs_wkt"))),
     ]
     for text in filter(_ADDRESS.match, map(str, told)):
@@ -104,7 +108,8 @@ def crs_among(array: xr.DataArray, name: str) -> CRS | None:
                 f"{name}: its CRS is read from the network ({text[:200]}); use --remote if that is intended"
             )
     with readable_crs(name):
-        return crs_of(array.rio.crs, name)
+        own = array.rio.crs
+        return crs_of(rasterio.crs.CRS.from_user_input(convention) if own is None and convention else own, name)
 
 
 def _even_steps(array: xr.DataArray, dim: Any, name: str) -> tuple[float, float]:

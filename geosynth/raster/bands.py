@@ -19,7 +19,7 @@ from geosynth.inputs import band_files
 from geosynth.raster.images import open_image
 from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.raster_file import RasterFile, check_one_type
-from geosynth.raster.read import SCAN_BLOCK, Array, ImageRaster, Mask, Raster, filled
+from geosynth.raster.read import SCAN_BLOCK, Array, ImageRaster, Mask, Raster, View, filled
 from geosynth.raster.warp import unwarped
 
 _COLOURS = {name: ColorInterp[name] for name in ("red", "green", "blue", "nir")}
@@ -95,14 +95,26 @@ def told_names(image: ImageRaster) -> tuple[str, ...]:
     return colours if is_told else ()
 
 
-class CastFile(RasterFile):
-    """An image whose values are read as another type: unchanged, or for float32 rounded to the nearest number."""
+class CastImage(View, ImageRaster):
+    """An image whose values are read as another type: unchanged, or for float32 rounded to the nearest number.
 
-    def __init__(self, path: str | Path, bands: Sequence[int], dtype: str) -> None:
-        super().__init__(path, bands)
-        check_one_type(self)
-        self.dtypes, self.dtype = (dtype,) * self.count, np.dtype(dtype)
-        self.is_full = False  # it may be full in its own type, but not in this one
+    Raises:
+        RasterError: if the bands are of several types.
+    """
+
+    source: ImageRaster
+
+    def __init__(self, source: ImageRaster, dtype: str) -> None:
+        check_one_type(source)
+        super().__init__(source)
+        self.dtype, self.dtypes = np.dtype(dtype), (dtype,) * source.count
+        self.bands, self.band_names = source.bands, source.band_names
+        self.colour_interpretation, self.mask_kind = source.colour_interpretation, source.mask_kind
+
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Those of the source."""
+        return self.source.quantities
 
     def read(self, window: Window) -> tuple[Array, Mask]:
         """See `Raster.read`; 0 without data.
@@ -110,18 +122,22 @@ class CastFile(RasterFile):
         Raises:
             DataError: if a value does not fit; it counts those in the whole image.
         """
-        cast, valid, misfit = self._cast(window)
+        cast, valid, misfit = self._cast(*self.source.read(window))
         if misfit.any():
-            count = sum(int(self._cast(part)[2].sum()) for part in self.window.pieces(SCAN_BLOCK))
+            count = sum(int(self._cast(*self.source.read(part))[2].sum()) for part in self.window.pieces(SCAN_BLOCK))
             others = "" if self.dtype.kind == "f" else "use --dtype float32, or "
+            remedy = f" (rio convert --dtype {self.dtype} --scale-ratio RATIO FILE NEW)"
             raise DataError(
                 f"{self.path}: {count} px hold values that do not fit {self.dtype}; {others}scale them first"
-                f" (rio convert --dtype {self.dtype} --scale-ratio RATIO FILE NEW)"
+                f"{remedy if isinstance(self.source, RasterFile) else ''}"
             )
         return cast, valid
 
-    def _cast(self, window: Window) -> tuple[Array, Mask, Mask]:
-        values, valid = super().read(window)
+    def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
+        """See `ImageRaster`; values that do not fit are not told."""
+        return self._cast(*self.source.read_reduced(shape, how))[:2]
+
+    def _cast(self, values: Array, valid: Mask) -> tuple[Array, Mask, Mask]:
         values = filled(values, valid)
         with np.errstate(invalid="ignore", over="ignore"):
             cast = values.astype(self.dtype)
@@ -141,27 +157,13 @@ def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None
         dtype: type to read the values as; None for the file's own.
 
     Raises:
-        RasterError: if the image cannot be opened.
-        DataError: if another type is asked for and the image is in a Zarr store, or a number or description is not
-            that of a band.
+        RasterError: if the image cannot be opened, or if another type is asked for and its bands are of several.
+        DataError: if a number or description is not that of a band.
     """
-    image = _open_chosen(path, names)
-    if dtype is None:
-        return image
-    if isinstance(image, RasterFile):
-        return CastFile(path, image.bands, dtype)
-    if image.dtypes[0] != dtype:
-        raise DataError(
-            f"{path}: holds {image.dtypes[0]} values, not {dtype}; of a Zarr store they are taken as they are: leave"
-            " --dtype out"
-        )
-    return image
-
-
-def _open_chosen(path: str | Path, names: Sequence[str] | None) -> ImageRaster:
     image = open_image(path)
-    numbers = chosen_numbers(image, names)
-    return _open_some(image, numbers) if numbers else image
+    if numbers := chosen_numbers(image, names):
+        image = _open_some(image, numbers)
+    return image if dtype is None else CastImage(image, dtype)
 
 
 def chosen_numbers(image: ImageRaster, names: Sequence[str] | None) -> list[int]:
@@ -320,7 +322,8 @@ def _open_present(
     """An image with those of the model's bands that it has, at least one, and their positions among the model's."""
     image, names = open_chosen(path, chosen), bands.names
     if image.types != bands.dtype:
-        raise DataError(f"{image.path}: holds {image.types} values; the {model}'s are {bands.dtype}")
+        remedy = _conversion(image, bands.dtype)
+        raise DataError(f"{image.path}: holds {image.types} values; the {model}'s are {bands.dtype}{remedy}")
     own: Sequence[str | None]
     if chosen:
         own = _spelled_as(names, given_names(image, chosen))
@@ -336,6 +339,14 @@ def _open_present(
         raise _other_bands(image, names, model, chosen)
     numbers = [image.bands[own.index(names[number])] for number in present]
     return (open_image(path, numbers) if chosen else _open_some(image, numbers)), present
+
+
+def _conversion(image: ImageRaster, dtype: str) -> str:
+    """How to bring an image to a model's type if its own is none that is trained on; empty if it is one."""
+    if image.types in get_args(ImageDtype):  # then its values probably have another range, too
+        return ""
+    how = f"rio convert --dtype {dtype} FILE NEW" if isinstance(image, RasterFile) else f"in xarray: .astype({dtype!r})"
+    return f"; convert it ({how})"
 
 
 def _spelled_as(names: Sequence[str], own: Sequence[str | None]) -> list[str | None]:

@@ -68,7 +68,7 @@ class OneHotLabels(View):
     A pixel that is set in no band has no data.
 
     Args:
-        source: the bands, integers.
+        source: the bands.
     """
 
     def __init__(self, source: Raster) -> None:
@@ -107,7 +107,7 @@ def labels_as_codes(raster: Raster) -> Raster:
     if isinstance(raster, RasterFile) and raster.count == 2 and "alpha" in raster.colour_interpretation:
         codes = 1 - raster.colour_interpretation.index("alpha")
         return open_raster(raster.path, raster.bands[codes : codes + 1])
-    if not _FEWEST <= raster.count <= _MOST or raster.dtype.kind not in "iu":
+    if not _FEWEST <= raster.count <= _MOST or raster.dtype.kind not in "iuf":
         return colours_as_codes(raster)
     seen = np.zeros(raster.count, bool)
     height, width = raster.window.height, raster.window.width

@@ -6,6 +6,7 @@ maps find grid and overviews by them; xarray, rioxarray and odc-geo use CF's att
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,12 +28,27 @@ def grid_attributes(geobox: GeoBox) -> dict[str, Any]:
 
 
 def transform_among(attributes: Mapping[str, Any], shape: tuple[int, int]) -> Affine | None:
-    """The transform in attributes as `grid_attributes` makes them; None if there is none, or if the shape differs.
+    """The transform that `spatial` tells, for corners of pixels; None if there is none, or if the shape differs.
 
     A part of an array may have kept the attributes of the whole.
     """
-    is_told = list(attributes.get("spatial:shape", ())) == list(shape) and "spatial:transform" in attributes
-    return Affine(*attributes["spatial:transform"]) if is_told else None
+    told = attributes.get("spatial:transform", ())
+    if len(told) != 6 or list(attributes.get("spatial:shape", shape)) != list(shape):
+        return None
+    centred = attributes.get("spatial:registration") == "node"  # then it is told for centres
+    return Affine(*told) @ Affine.translation(-0.5, -0.5) if centred else Affine(*told)
+
+
+def crs_text_among(attributes: Mapping[str, Any]) -> str | None:
+    """The CRS that `proj` tells, as a text for PROJ; None for none."""
+    projjson = attributes.get("proj:projjson")
+    text = attributes.get("proj:code") or attributes.get("proj:wkt2") or (projjson and json.dumps(projjson))
+    return str(text) if text else None
+
+
+def with_those_of_group(attributes: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of an array, with grid and CRS from those of its group as far as it does not tell them itself."""
+    return {**{name: value for name, value in group.items() if name.startswith(("spatial:", "proj:"))}, **attributes}
 
 
 def levels_among(attributes: Mapping[str, Any]) -> list[str]:

@@ -165,6 +165,8 @@ def one_error(path: str) -> Iterator[None]:
                 told = (
                     "it is a vector file; geosynth rasterize makes a label raster of one, generate takes its --column"
                 )
+            if Path(path).suffix.lower() == ".zip":
+                told = "it is an archive: zip://FILE!NAME opens a raster in it; unpack a Zarr store"
             if is_file(path) and not Path(path).stat().st_size:
                 told = "the file is empty: it has no bytes"
         raise RasterError(f"{path}: cannot be opened as a raster: {told[:500]}") from error

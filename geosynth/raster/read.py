@@ -82,7 +82,7 @@ class Raster(ABC):
 
 
 class ImageRaster(Raster):
-    """A raster that describes its bands: a `RasterFile` or a `ZarrRaster`."""
+    """A raster that describes its bands: a `RasterFile`, a `ZarrRaster`, or one of these as another type."""
 
     bands: tuple[int, ...]
     """Numbers of the bands that are read, from 1; all below describes these."""

@@ -23,7 +23,7 @@ from geosynth.grid.crs import crs_name
 from geosynth.raster.arrays import crs_among, grid_of, with_places
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.class_table import ClassTable
-from geosynth.raster.conventions import levels_among, tags_among, transform_among
+from geosynth.raster.conventions import levels_among, tags_among, transform_among, with_those_of_group
 from geosynth.raster.mark import describe_mark
 from geosynth.raster.quantities import quantities_among
 from geosynth.raster.read import Array, ImageRaster, Mask, check_grid, check_inside, has_data
@@ -200,14 +200,17 @@ def _dataset(group: Any, path: str) -> xr.Dataset:
                 group.store, group=group.path, chunks=None, decode_coords="all", mask_and_scale=False
             )
     except Exception as error:  # of xarray, zarr and network libraries
-        raise RasterError(f"{path}: xarray cannot read its arrays: {one_line(error)}") from error
+        told = f"xarray cannot read its arrays: {one_line(error)}"
+        if "ome" in group.attrs or isinstance(group.attrs.get("multiscales"), list):
+            told = "is an OME-Zarr image, which has no CRS; write its finest level as a GeoTIFF"
+        raise RasterError(f"{path}: {told}") from error
     return dataset
 
 
 def _grid(layer: xr.DataArray, path: str) -> GeoBox:
     """The grid of a (y, x) array: from its coordinates, or unrounded from the convention `spatial` if that agrees.
 
-    A rotated grid has no coordinates and is described only by that convention.
+    Arrays of other software, and rotated ones, may have no coordinates and be described only by that convention.
     """
     height, width = layer.shape
     transform = transform_among(layer.attrs, (height, width))
@@ -249,8 +252,11 @@ def _array(group: Any, path: str, variable: str | None, kind: str) -> xr.DataArr
     if variable is not None and variable not in dataset.data_vars:
         listed = ", ".join(map(str, dataset.data_vars)) or "none"
         raise DataError(f"{path}: no variable {variable!r}; there are: {listed}")
+    if variable is None and not dataset.data_vars and (groups := sorted(group.group_keys())):
+        listed = ", ".join(groups)
+        raise DataError(f"{path}: has no arrays, but groups ({listed}); name one of them, as in {path}/{groups[0]}")
     array: xr.DataArray = dataset[_likely(dataset, path, kind) if variable is None else variable]
-    return array
+    return array.assign_attrs(with_those_of_group(array.attrs, dataset.attrs))
 
 
 def _likely(dataset: xr.Dataset, path: str, what: str) -> Any:

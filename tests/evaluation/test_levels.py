@@ -246,6 +246,8 @@ def test_what_has_no_levels_is_refused(bytes_: dict[str, np.ndarray], write_scen
         ({"real": flat}, "real.tif: band green is 700 nearly everywhere"),
         ({"real": bytes_["real"]}, "synthetic.tif: holds uint16 values, but .*real.tif holds uint8"),
         ({name: words[name].astype(np.float64) for name in ("real", "synthetic")}, "imagery of float64"),
+        ({"real": words["real"].astype(np.float64)}, "real.tif: imagery of float64; convert it"),
+        ({"synthetic": words["synthetic"].astype(np.int64)}, "synthetic.tif: imagery of int64; convert it"),
         ({"real": np.full_like(floats, np.nan), "synthetic": floats}, "no pixel to compare"),
     ]
     for changes, said in cases:

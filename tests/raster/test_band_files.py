@@ -26,7 +26,7 @@ from geosynth.evaluation.evaluate import evaluate
 from geosynth.files import refuse_inputs
 from geosynth.grid import Window
 from geosynth.inputs import band_files
-from geosynth.raster.bands import CastFile, open_bands
+from geosynth.raster.bands import CastImage, open_bands
 from geosynth.raster.names import files_named, image_name
 from geosynth.raster.raster_file import open_raster
 from geosynth.raster.stores.items import pair_files, read_items
@@ -345,7 +345,7 @@ def test_what_values_mean_is_what_each_file_says(here: Path) -> None:
     )
     assert raster.tags["PLATFORM"] == "S2A"
     assert "BAND" not in raster.tags
-    assert CastFile(name, [2, 1], "uint16").quantities == (raster.quantities[1], raster.quantities[0])
+    assert CastImage(open_raster(name, [2, 1]), "uint16").quantities == (raster.quantities[1], raster.quantities[0])
 
 
 def test_evaluate_compares_files_of_bands(here: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from rasterio.enums import ColorInterp
 
 from geosynth.config import BandSettings
@@ -165,6 +166,23 @@ def test_what_the_model_cannot_see_is_refused(tmp_path: Path, names: tuple[str, 
     path = image(tmp_path, descriptions=["blue", "green", "red", "nir"])
     with pytest.raises(DataError, match=line):
         open_bands(path, *model(*names, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64", "float16"])
+def test_an_image_of_a_type_that_no_model_has_is_refused_with_a_remedy(tmp_path: Path, dtype: str) -> None:
+    known = model("red", dtype="float32")
+    store = tmp_path / "a.zarr"
+    cube = xr.DataArray(np.ones((1, 4, 4), dtype), dims=("band", "y", "x"), coords={"band": ["red"]})
+    cube = cube.assign_coords(y=[3.5, 2.5, 1.5, 0.5], x=[0.5, 1.5, 2.5, 3.5])
+    cube.to_dataset(name="image").to_zarr(store, consolidated=False)
+    line = rf"a\.zarr: holds {dtype} values; the model's are float32; convert it \(in xarray: \.astype\('float32'\)\)$"
+    with pytest.raises(DataError, match=line):
+        open_bands(store, *known)
+    if dtype == "float16":  # not in the GDAL of all versions
+        return
+    path = write_raster(tmp_path / "a.tif", np.ones((1, 4, 4), dtype), north_up())
+    with pytest.raises(DataError, match=r"; convert it \(rio convert --dtype float32 FILE NEW\)$"):
+        open_bands(path, *known)
 
 
 def test_values_that_mean_something_else_than_the_models_are_refused(tmp_path: Path) -> None:

@@ -236,6 +236,15 @@ def test_reading_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert sorted(tmp_path.iterdir()) != before
 
 
+def test_an_archive_is_told_apart_from_other_formats(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zarr.zip", "w") as archive:
+        archive.writestr("zarr.json", "{}")
+    with pytest.raises(
+        RasterError, match=r"a\.zarr\.zip: .* is an archive: .*zip://FILE!NAME .*; unpack a Zarr store$"
+    ):
+        open_raster(tmp_path / "a.zarr.zip")
+
+
 def test_a_file_of_no_bytes_is_told_apart_from_other_formats(tmp_path: Path) -> None:
     (tmp_path / "a.tif").touch()
     with pytest.raises(RasterError, match=r"a\.tif: cannot be opened as a raster: the file is empty"):

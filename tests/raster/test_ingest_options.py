@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rioxarray  # noqa: F401 - registers the accessor `.rio`
+import xarray as xr
+from affine import Affine
 from rasterio.enums import ColorInterp
 
 from geosynth.raster.stores.store import open_stores
 from geosynth_cli import app
-from rasters import north_up, random_codes, random_image, write_raster
+from rasters import UTM, north_up, random_codes, random_image, write_raster
 
 SIDE = 40
 FILES = ["--images", "in/a.tif", "--labels", "in/a_codes.tif"]
@@ -244,6 +247,32 @@ def test_more_names_than_a_file_has_bands(folder: Path, capsys: pytest.CaptureFi
         "B02.tif: has 1 band (gray), but the names given are blue, green"
         " (bands in files of their own: '*_{red=B04,green=B03,blue=B02}_10m.jp2' makes one image of them)"
     ) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("source", "dtype"), [("int64", "uint16"), ("int64", "uint8"), ("float16", "float32")])
+def test_images_in_zarr_stores_are_cast_when_told(
+    source: str, dtype: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = xr.DataArray(random_image(0, SIDE, SIDE).astype(source), dims=("band", "y", "x"))
+    image = image.assign_coords(band=["red", "green", "blue", "nir"], y=17.5 - np.arange(SIDE), x=np.arange(SIDE) + 0.5)
+    image[:, :5] = -1
+    cube = image.rio.write_crs(UTM).rio.write_nodata(-1).to_dataset(name="image")
+    cube.to_zarr("a.zarr", consolidated=False)
+    write_raster(folder / "a_codes.tif", random_codes(0, SIDE, SIDE), Affine(1, 0, 0, 0, -1, 18))
+    arguments = ("--images", "a.zarr", "--labels", "a_codes.tif", "--shares", "1,0,0", "--out", "out")
+    assert run(*arguments) == 1
+    assert f"a.zarr: imagery of {source}; convert it" in capsys.readouterr().err
+    assert run(*arguments, "--dtype", dtype) == 0
+    (store,) = open_stores("out")
+    read, labels = store.read(store.scenes[0].window)
+    assert read.dtype == dtype
+    np.testing.assert_array_equal(read[:, 5:], image[:, 5:])
+    assert (labels[:5] == store.legend.num_classes).all()
+    cube["image"][1, 9, 7] = 300.5 if source == "float16" else 1 << 20
+    cube.to_zarr("a.zarr", consolidated=False, mode="w")
+    assert run(*arguments, "--dtype", "uint8", "--overwrite") == 1
+    line = "error: a.zarr: 1 px hold values that do not fit uint8; use --dtype float32, or scale them first\n"
+    assert capsys.readouterr().err.endswith(line)
 
 
 @pytest.mark.parametrize(

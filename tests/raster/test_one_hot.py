@@ -28,7 +28,9 @@ def one_hot(codes: np.ndarray, bands: int, on: int = 255, dtype: str = "uint8") 
     return np.stack([(codes == band) * on for band in range(1, bands + 1)]).astype(dtype)
 
 
-@pytest.mark.parametrize(("bands", "on", "dtype"), [(6, 255, "uint8"), (6, 1, "uint16"), (40, 1, "int16")])
+@pytest.mark.parametrize(
+    ("bands", "on", "dtype"), [(6, 255, "uint8"), (6, 1, "uint16"), (40, 1, "int16"), (6, 1, "float32")]
+)
 def test_the_code_is_the_number_of_the_band(tmp_path: Path, bands: int, on: int, dtype: str) -> None:
     raster = open_labels(write_raster(tmp_path / "l.tif", one_hot(CODES, bands, on, dtype), north_up()))
     for window in (raster.window, Window(7, 30, 100, 61)):

@@ -30,7 +30,7 @@ from geosynth.mosaic.looks import look_from_images
 from geosynth.mosaic.style import style_from_image
 from geosynth.mosaic.summary import write_summary
 from geosynth.mosaic.twin import legend_for
-from geosynth.raster.bands import CastFile
+from geosynth.raster.bands import CastImage
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.raster_file import open_raster
@@ -97,7 +97,7 @@ def test_a_file_a_vrt_of_it_and_another_type_say_the_same(tmp_path: Path, quanti
     path = scene(tmp_path / "images" / "a.tif", quantities)
     rasterio.shutil.copy(str(path), str(tmp_path / "a.vrt"), driver="VRT")
     assert open_raster(path).quantities == open_raster(tmp_path / "a.vrt").quantities == quantities
-    assert CastFile(path, (4, 2), "float32").quantities == first_known(
+    assert CastImage(open_raster(path, (4, 2)), "float32").quantities == first_known(
         [[quantities[3], quantities[1]] if quantities else []]
     )
     described = open_raster(path).describe()["bands"]

@@ -11,6 +11,9 @@ import pytest
 import rasterio
 import rioxarray
 import xarray as xr
+import zarr
+from affine import Affine
+from odc.geo.crs import CRS
 
 import geosynth
 from geosynth.errors import DataError, GridError, RasterError
@@ -200,6 +203,64 @@ def test_what_is_no_raster_is_refused(tmp_path: Path) -> None:
         ZarrRaster(tmp_path / "c.zarr", "bare")
     with pytest.raises(RasterError, match="not a Zarr group"):
         ZarrRaster(tmp_path / "absent.zarr")
+
+
+def test_levels_of_an_image_are_no_image(tmp_path: Path) -> None:
+    for level in ("0", "1"):
+        path = write(tmp_path / "levels.zarr" / level, IMAGE, ("band", "y", "x"), ("band", "y", "x"))
+    zarr.open_group(tmp_path / "levels.zarr", mode="a", zarr_format=2)
+    with pytest.raises(
+        DataError, match=r"levels\.zarr: has no arrays, but groups \(0, 1\); name one .* as in .*zarr/0$"
+    ):
+        open_image(tmp_path / "levels.zarr")
+    assert open_image(tmp_path / "levels.zarr" / "0").geobox == open_image(path).geobox
+    ome = zarr.open_group(tmp_path / "ome.zarr", mode="w")
+    for level in (0, 1):
+        ome.create_array(str(level), data=IMAGE[:, :: 1 + level], dimension_names=("c", "y", "x"))
+    ome.attrs["ome"] = {"version": "0.5"}
+    with pytest.raises(RasterError, match=r"ome\.zarr: is an OME-Zarr image, which has no CRS"):
+        open_image(tmp_path / "ome.zarr")
+
+
+@pytest.mark.parametrize("where", ["array", "group"])
+@pytest.mark.parametrize("registration", ["pixel", "node", None])
+@pytest.mark.parametrize("shape", [[HEIGHT, WIDTH], None])
+@pytest.mark.parametrize("crs", ["proj:code", "proj:wkt2", "proj:projjson"])
+def test_the_zarr_conventions_alone_tell_grid_and_crs(
+    where: str, registration: str | None, shape: list[int] | None, crs: str, tmp_path: Path
+) -> None:
+    told = north_up() @ Affine.translation(0.5, 0.5) if registration == "node" else north_up()
+    known = CRS(UTM)
+    attributes = {
+        "spatial:dimensions": ["y", "x"],
+        "spatial:transform": list(told)[:6],
+        "spatial:registration": registration,
+        "spatial:shape": shape,
+        crs: {"proj:code": UTM, "proj:wkt2": known.to_wkt(), "proj:projjson": known.proj.to_json_dict()}[crs],
+    }
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    array = group.create_array("image", data=IMAGE, dimension_names=("band", "y", "x"))
+    (array if where == "array" else group).attrs.update({key: one for key, one in attributes.items() if one})
+    found = open_image(tmp_path / "a.zarr")
+    assert found.geobox.affine.almost_equals(north_up(), 1e-9)
+    assert (found.geobox.shape, found.geobox.crs) == (IMAGE.shape[1:], known)
+    np.testing.assert_array_equal(found.read(WINDOW)[0], IMAGE[(slice(None), *WINDOW.slices)])
+
+
+def test_the_crs_of_coordinates_may_be_told_by_convention(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.zarr", IMAGE, ("band", "y", "x"), ("band", "y", "x"))
+    bare = xr.open_zarr(path, consolidated=False).drop_encoding().drop_vars("spatial_ref")
+    bare["field"].attrs = {"proj:code": "EPSG:26918"}
+    bare.to_zarr(tmp_path / "b.zarr", consolidated=False, zarr_format=3)
+    assert open_image(tmp_path / "b.zarr").geobox.crs == CRS("EPSG:26918")
+    bare["field"].attrs = {"proj:code": "EPSG:0"}
+    bare.to_zarr(tmp_path / "c.zarr", consolidated=False, zarr_format=3)
+    with pytest.raises(RasterError, match=r"c\.zarr: its CRS cannot be read"):
+        open_image(tmp_path / "c.zarr")
+    bare["field"].attrs = {"proj:code": "https://example.com/crs"}
+    bare.to_zarr(tmp_path / "d.zarr", consolidated=False, zarr_format=3)
+    with pytest.raises(RasterError, match=r"d\.zarr: its CRS is read from the network"):
+        open_image(tmp_path / "d.zarr")
 
 
 def test_samples_are_no_bands(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from geosynth.evaluation.measures import Nearness
 from geosynth.evaluation.tiles import TilePair
 from geosynth.grid import TilePlan, ground_sampling_distance, warn_of_pixel_size
 from geosynth.grid.alignment import is_south_up
-from geosynth.raster.bands import open_bands
+from geosynth.raster.model_bands import open_bands
 from geosynth.raster.stores.tiles import TileView
 
 _MOST = 256  # tiles of a set; as the distance is unbiased, more change it little

@@ -23,10 +23,10 @@ from geosynth.models.looks.labelled import TileStyles, fit_look
 from geosynth.models.looks.look import Look
 from geosynth.models.looks.styles import STYLE_CELL, without_holes
 from geosynth.models.looks.unlabelled import cell_styles, fit_look_unlabelled
-from geosynth.raster.bands import open_common_bands
 from geosynth.raster.label_files import open_labels
 from geosynth.raster.label_legend import choose_legend
 from geosynth.raster.labels import LabelRaster
+from geosynth.raster.model_bands import open_common_bands
 from geosynth.raster.read import Array, ImageRaster
 
 _LOG = logging.getLogger(__name__)

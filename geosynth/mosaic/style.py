@@ -23,7 +23,7 @@ from geosynth.legend import Legend
 from geosynth.models.looks.look import Look
 from geosynth.models.process_settings import full_float32
 from geosynth.mosaic.looks import look_from_images
-from geosynth.raster.bands import open_bands
+from geosynth.raster.model_bands import open_bands
 
 _MAX_WINDOWS = 256  # more change the mean little
 _BATCH = 8

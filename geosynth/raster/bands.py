@@ -1,4 +1,4 @@
-"""Names and types of an image's bands: how names are found, and which bands a model takes."""
+"""Names and types of an image's bands: how names are found, and how the bands that a user names are opened."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
 
-from geosynth.config.bands import BandSettings, ImageDtype, Quantity
+from geosynth.config.bands import ImageDtype, Quantity
 from geosynth.errors import DataError, counted
 from geosynth.grid import Window
 from geosynth.inputs import band_files
+from geosynth.raster.cast import CastImage
 from geosynth.raster.images import open_image
 from geosynth.raster.quantities import agreed_quantities
-from geosynth.raster.raster_file import RasterFile, check_one_type
-from geosynth.raster.read import SCAN_BLOCK, Array, ImageRaster, Mask, Raster, View, filled
+from geosynth.raster.raster_file import check_one_type
+from geosynth.raster.read import ImageRaster, Raster
 from geosynth.raster.warp import unwarped
 
 _COLOURS = {name: ColorInterp[name] for name in ("red", "green", "blue", "nir")}
@@ -34,7 +35,7 @@ def given_names(image: ImageRaster, bands: Sequence[str]) -> tuple[str, ...]:
     Raises:
         DataError: if they are not one for each band, each different.
     """
-    names, _ = _names_and_places(bands)
+    names, _ = names_and_places(bands)
     listed = ", ".join(names) or "none"
     if twice := [name for name, number in Counter(names).items() if number > 1]:
         raise DataError(f"{image.path}: the names given for its bands, {listed}, name {twice[0]} more than once")
@@ -49,8 +50,8 @@ def given_names(image: ImageRaster, bands: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _names_and_places(bands: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names and places of bands such as red=4 or red=B04; no places if none is given.
+def names_and_places(bands: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names and places (numbers or descriptions) of bands such as red=4 or red=B04; no places if none is given.
 
     Raises:
         DataError: if only some have a place, or one is the number 0.
@@ -95,56 +96,6 @@ def told_names(image: ImageRaster) -> tuple[str, ...]:
     return colours if is_told else ()
 
 
-class CastImage(View, ImageRaster):
-    """An image whose values are read as another type: unchanged, or for float32 rounded to the nearest number.
-
-    Raises:
-        RasterError: if the bands are of several types.
-    """
-
-    source: ImageRaster
-
-    def __init__(self, source: ImageRaster, dtype: str) -> None:
-        check_one_type(source)
-        super().__init__(source)
-        self.dtype, self.dtypes = np.dtype(dtype), (dtype,) * source.count
-        self.bands, self.band_names = source.bands, source.band_names
-        self.colour_interpretation, self.mask_kind = source.colour_interpretation, source.mask_kind
-
-    @property
-    def quantities(self) -> tuple[Quantity, ...]:
-        """Those of the source."""
-        return self.source.quantities
-
-    def read(self, window: Window) -> tuple[Array, Mask]:
-        """See `Raster.read`; 0 without data.
-
-        Raises:
-            DataError: if a value does not fit; it counts those in the whole image.
-        """
-        cast, valid, misfit = self._cast(*self.source.read(window))
-        if misfit.any():
-            count = sum(int(self._cast(*self.source.read(part))[2].sum()) for part in self.window.pieces(SCAN_BLOCK))
-            others = "" if self.dtype.kind == "f" else "use --dtype float32, or "
-            remedy = f" (rio convert --dtype {self.dtype} --scale-ratio RATIO FILE NEW)"
-            raise DataError(
-                f"{self.path}: {count} px hold values that do not fit {self.dtype}; {others}scale them first"
-                f"{remedy if isinstance(self.source, RasterFile) else ''}"
-            )
-        return cast, valid
-
-    def read_reduced(self, shape: tuple[int, int], how: str) -> tuple[Array, Mask]:
-        """See `ImageRaster`; values that do not fit are not told."""
-        return self._cast(*self.source.read_reduced(shape, how))[:2]
-
-    def _cast(self, values: Array, valid: Mask) -> tuple[Array, Mask, Mask]:
-        values = filled(values, valid)
-        with np.errstate(invalid="ignore", over="ignore"):
-            cast = values.astype(self.dtype)
-        fits = np.isfinite(cast) if self.dtype.kind == "f" else cast == values
-        return cast, valid, ~fits.all(axis=0)
-
-
 def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None = None) -> ImageRaster:
     """An image, opened with the bands that the user named, in that order, if its descriptions have these names.
 
@@ -162,7 +113,7 @@ def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None
     """
     image = open_image(path)
     if numbers := chosen_numbers(image, names):
-        image = _open_some(image, numbers)
+        image = open_some(image, numbers)
     return image if dtype is None else CastImage(image, dtype)
 
 
@@ -172,7 +123,7 @@ def chosen_numbers(image: ImageRaster, names: Sequence[str] | None) -> list[int]
     Raises:
         DataError: if a number or description is not that of a band.
     """
-    names, places = _names_and_places(names or ())
+    names, places = names_and_places(names or ())
     if names:
         colours = image.colour_interpretation if len(names) < image.count and not places else ()
         for own in (image.band_names, colours):
@@ -181,7 +132,7 @@ def chosen_numbers(image: ImageRaster, names: Sequence[str] | None) -> list[int]
     return [_number_at(place, image) for place in places]
 
 
-def _open_some(image: ImageRaster, bands: Sequence[int]) -> ImageRaster:
+def open_some(image: ImageRaster, bands: Sequence[int]) -> ImageRaster:
     """An image, opened with some of its bands; warns if the mask looks like imagery."""
     chosen = open_image(image.path, bands)
     if chosen.mask_kind == "alpha" and "alpha" not in chosen.colour_interpretation and image.dtype.kind != "f":
@@ -244,7 +195,7 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
     files = [cast(ImageRaster, unwarped(image)) for image in images]
     first = files[0]
     names = _names(first, bands)
-    if not _names_and_places(bands or ())[1]:  # places leave no doubt
+    if not names_and_places(bands or ())[1]:  # places leave no doubt
         _warn_of_colours(first, names)
         _warn_of_descriptions(first, names)
     for image in files:
@@ -260,124 +211,6 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
                 f" {', '.join(names)}; bring them into one order, or name them with --bands"
             )
     return names, agreed_quantities([(image.path, image.quantities) for image in files], names)
-
-
-def open_bands(
-    path: str | Path, bands: BandSettings, model: str, name: str | Path, chosen: Sequence[str] | None = None
-) -> ImageRaster:
-    """An image, opened with the bands that a model needs, in the model's order.
-
-    Bands are found by the names that the user gave, else by those in the image, see `told_names`, in any case; without,
-    they are taken in the model's order, leaving out a band of transparency. Their values must mean what they mean to
-    the model, see `agreed_quantities`.
-
-    Args:
-        path: of the image.
-        bands: the model's bands.
-        model: how messages refer to it, as in "the model".
-        name: its file, for messages.
-        chosen: names that the user gave, see `open_chosen`; None for none.
-
-    Raises:
-        RasterError: if the image cannot be opened.
-        DataError: if bands are missing, of another type, or their values mean something else.
-    """
-    image, present = _open_present(path, bands, model, chosen)
-    if len(present) < len(bands.names):
-        raise _other_bands(open_image(path), bands.names, model, chosen)
-    agreed_quantities([(str(name), bands.quantities), (image.path, image.quantities)], bands.names)
-    return image
-
-
-def open_common_bands(
-    paths: Sequence[str | Path],
-    bands: BandSettings,
-    model: str,
-    name: str | Path,
-    chosen: Sequence[str] | None = None,
-) -> tuple[list[ImageRaster], list[int]]:
-    """As `open_bands` for several images, with the bands that all of them have, and the positions of these in `bands`.
-
-    Raises:
-        RasterError: if an image cannot be opened.
-        DataError: if the images have no band in common, or if one has another type or means something else.
-    """
-    opened = [_open_present(path, bands, model, chosen) for path in paths]
-    common = sorted(set.intersection(*(set(present) for _, present in opened)))
-    if not common:
-        listed = ", ".join(map(str, paths))
-        raise DataError(f"{listed}: no band of the {model}'s, {', '.join(bands.names)}, is in all of them")
-    images = [
-        image if present == common else open_image(image.path, [image.bands[present.index(one)] for one in common])
-        for image, present in opened
-    ]
-    known = bands.only(common)
-    agreed_quantities([(str(name), known.quantities), *((one.path, one.quantities) for one in images)], known.names)
-    return images, common
-
-
-def _open_present(
-    path: str | Path, bands: BandSettings, model: str, chosen: Sequence[str] | None
-) -> tuple[ImageRaster, list[int]]:
-    """An image with those of the model's bands that it has, at least one, and their positions among the model's."""
-    image, names = open_chosen(path, chosen), bands.names
-    if image.types != bands.dtype:
-        remedy = _conversion(image, bands.dtype)
-        raise DataError(f"{image.path}: holds {image.types} values; the {model}'s are {bands.dtype}{remedy}")
-    own: Sequence[str | None]
-    if chosen:
-        own = _spelled_as(names, given_names(image, chosen))
-    else:
-        told = (_spelled_as(names, own) for own in (image.band_names, told_names(image)))
-        own = max(told, key=lambda own: len(set(names) & set(own)))
-    if not chosen and not set(names) <= set(own) and not any(image.band_names):
-        if image.count == len(names) and not _has_transparency(image):
-            return image, list(range(image.count))
-        own = image.colour_interpretation
-    present = [number for number, name in enumerate(names) if name in own]
-    if not present:
-        raise _other_bands(image, names, model, chosen)
-    numbers = [image.bands[own.index(names[number])] for number in present]
-    return (open_image(path, numbers) if chosen else _open_some(image, numbers)), present
-
-
-def _conversion(image: ImageRaster, dtype: str) -> str:
-    """How to bring an image to a model's type if its own is none that is trained on; empty if it is one."""
-    if image.types in get_args(ImageDtype):  # then its values probably have another range, too
-        return ""
-    how = f"rio convert --dtype {dtype} FILE NEW" if isinstance(image, RasterFile) else f"in xarray: .astype({dtype!r})"
-    return f"; convert it ({how})"
-
-
-def _spelled_as(names: Sequence[str], own: Sequence[str | None]) -> list[str | None]:
-    """The names of an image's bands, spelled as in `names` where they differ in case alone."""
-    spelling = {name.casefold(): name for name in names if name not in own}
-    return [spelling.get((name or "").casefold(), name) for name in own]
-
-
-def _other_bands(image: ImageRaster, names: Sequence[str], model: str, chosen: Sequence[str] | None) -> DataError:
-    own = [name or colour for name, colour in zip(image.band_names, image.colour_interpretation, strict=True)]
-    listed = ", ".join(_names_and_places(chosen)[0] if chosen else own)
-    remedy = ""
-    if not chosen and not all(image.band_names):
-        remedy = " (rio edit-info --bidx N --description NAME FILE names one)"
-    elif not chosen and not set(names) & set(own):
-        remedy = f" (say which is which, as in --bands {names[0]}=ITS_NAME_THERE,...)"
-    return DataError(f"{image.path}: its bands are {listed}; the {model}'s are {', '.join(names)}{remedy}")
-
-
-def _has_transparency(image: ImageRaster) -> bool:
-    """Whether a band marked alpha is transparency, not near infrared: only 0 and the largest value, which occurs."""
-    colours = image.colour_interpretation
-    if "alpha" not in colours or image.dtype.kind == "f":
-        return False
-    alpha, largest, found = colours.index("alpha"), np.iinfo(image.dtype).max, False
-    for part in image.window.pieces(SCAN_BLOCK):
-        band = image.read(part)[0][alpha]
-        if ((band != 0) & (band != largest)).any():
-            return False
-        found = found or bool(band.any())
-    return found
 
 
 def colour_interpretation(names: Sequence[str]) -> list[ColorInterp]:

@@ -16,9 +16,9 @@ from geosynth.grid import Window, block_plan, warn_of_pixel_size
 from geosynth.legend import ClassIndices
 from geosynth.models.device import plain_memory_error
 from geosynth.progress import Progress, silent
-from geosynth.raster.bands import open_bands
 from geosynth.raster.label_files import kept_tags
 from geosynth.raster.label_writer import check_label_output, label_writer
+from geosynth.raster.model_bands import open_bands
 from geosynth.raster.read import ImageRaster, Mask, Raster, bounded_cache, without_hidden
 from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter

@@ -26,7 +26,8 @@ from geosynth.evaluation.evaluate import evaluate
 from geosynth.files import refuse_inputs
 from geosynth.grid import Window
 from geosynth.inputs import band_files
-from geosynth.raster.bands import CastImage, open_bands
+from geosynth.raster.cast import CastImage
+from geosynth.raster.model_bands import open_bands
 from geosynth.raster.names import files_named, image_name
 from geosynth.raster.raster_file import open_raster
 from geosynth.raster.stores.items import pair_files, read_items

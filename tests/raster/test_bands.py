@@ -14,7 +14,8 @@ from geosynth.config import BandSettings
 from geosynth.config.bands import Quantity
 from geosynth.errors import DataError
 from geosynth.grid import Window
-from geosynth.raster.bands import common_bands, open_bands, open_chosen, open_common_bands
+from geosynth.raster.bands import common_bands, open_chosen
+from geosynth.raster.model_bands import open_bands, open_common_bands
 from rasters import north_up, random_image, write_raster
 
 SIDE = 20
@@ -140,7 +141,7 @@ def test_transparency_is_told_by_all_of_an_image(
     tmp_path: Path, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Parts at its far end, too; and some pixel must be seen, not one in each part."""
-    monkeypatch.setattr("geosynth.raster.bands.SCAN_BLOCK", 64)
+    monkeypatch.setattr("geosynth.raster.model_bands.SCAN_BLOCK", 64)
     values = random_image(1, *shape)
     values[3] = np.where(np.add.outer(*map(np.arange, shape)) < 100, 255, 0)
     path = write_raster(tmp_path / "a.tif", values, north_up(), photometric="rgb", alpha="yes")

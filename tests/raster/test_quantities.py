@@ -30,7 +30,7 @@ from geosynth.mosaic.looks import look_from_images
 from geosynth.mosaic.style import style_from_image
 from geosynth.mosaic.summary import write_summary
 from geosynth.mosaic.twin import legend_for
-from geosynth.raster.bands import CastImage
+from geosynth.raster.cast import CastImage
 from geosynth.raster.cog import CogWriter
 from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.raster_file import open_raster

@@ -24,8 +24,9 @@ import geosynth
 from geosynth.config import BandSettings
 from geosynth.errors import GeosynthError
 from geosynth.legend import CHESAPEAKE
-from geosynth.raster.bands import check_image_type, open_bands, open_chosen
+from geosynth.raster.bands import check_image_type, open_chosen
 from geosynth.raster.labels import LabelRaster
+from geosynth.raster.model_bands import open_bands
 from geosynth.raster.raster_file import open_raster
 from geosynth.raster.stac import check_can_be_item
 from geosynth.raster.stores.items import Item

@@ -334,7 +334,7 @@ def test_what_is_painted_in_the_look_of_images_is_compared(tmp_path, run_script,
     assert all(values[3:] == ["-"] * 3 for values in found.values())
     assert found["taken"][0] == "0.0"
     painted = [
-        geosynth.generate(folders[1] / "two.tif", model=told_model, seed=seed).values[:bands] for seed in range(4)
+        geosynth.generate(folders[1] / "two.tif", model=told_model, seed=seed).values[:bands] for seed in range(16)
     ]
     means = [image.transpose(1, 2, 0)[codes[0] == 2].mean(0) for image in (image, *painted)]
     assert found["model's own"][1] == f"{np.abs(means[0] - np.mean(means[1:], 0)).mean():.1f}"

@@ -243,9 +243,8 @@ def random_look(settings: GeneratorSettings, look: Look, mask: Tensor, rng: torc
     Returns:
         (1, num_classes, style_size, H / 8, W / 8).
     """
-    (height, width), side = mask.shape, settings.look_side
-    somewhere = _somewhere(rng, settings.stride, height, width)
-    around = Surroundings.of(np.pad(mask.cpu().numpy(), side, mode="edge"), settings)
+    somewhere = _somewhere(rng, settings.stride, *mask.shape)
+    around = Surroundings.of_tile(mask.cpu().numpy(), settings)
     ways, shares = (torch.from_numpy(values).unsqueeze(0) for values in around)
     return look_field(settings, look, *somewhere, settings.drift_length, ways, shares)
 

@@ -89,3 +89,22 @@ def test_asking_is_bounded() -> None:
     wanted = replace(look(), mean=look().mean + 0.5)
     asked = asked_for(wanted, Formula(lambda asked: 0.3 * asked), tiles())
     assert (asked.asked - wanted.mean).abs().max() < 0.5001
+
+
+def test_roofs_are_asked_for_as_they_are_painted() -> None:
+    """The generator is asked for one style in each region, as it will be."""
+    told: list[Tensor] = []
+
+    class Listening(Formula):
+        settings = SETTINGS.model_copy(update={"style_regions": (2,)})
+
+        def forward(self, labels: Tensor, latent: None, noise: object, margin: int, styles: Tensor) -> Tensor:
+            told.append(styles[0, 2, :, 2:8, 4:10])
+            return super().forward(labels, latent, noise, margin, styles)
+
+    tile = torch.zeros(96, 128, dtype=torch.long)
+    tile[16:64, 32:80] = 2
+    asked_for(look(), Listening(lambda asked: asked), [tile])
+    assert told
+    for styles in told:
+        assert torch.equal(styles, styles[:, :1, :1].expand_as(styles))

@@ -167,6 +167,22 @@ def test_a_tile_of_many_pixels_lends_its_look_to_many_tiles():
     torch.testing.assert_close(drawn.mean[0, 0].double(), (tones * pixels[:, 0]).sum() / 8000, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("kept", [20, 100])
+def test_the_tiles_that_are_kept_are_evenly_spread(known, kept):
+    """Of a place that grows brighter from its first tile to its last, half of what is drawn is bright."""
+    again = {name: getattr(known, name).repeat(25, *[1] * n)[:kept] for name, n in (("departures", 3), ("around", 2))}
+    tiles = TileStyles.of(*scene([0.1, 0.25, 0.45, 0.2]), 4, (24,) * 4)
+    tiles = TileStyles(*(values[:1].expand(70, *values.shape[1:]).clone() for values in tiles))
+    brighter = torch.linspace(-0.3, 0.3, 70, dtype=torch.float64)
+    tiles.means[..., :4] += brighter.view(-1, 1, 1)
+    tiles.objects[..., :4] += brighter.view(-1, 1, 1, 1)
+    drawn = fit_look(tiles, replace(known, **again)).departures[..., :4]
+    assert drawn.mean((0, 2)).abs().max() < 1e-6
+    of_tiles = drawn.mean((2, 3))
+    assert of_tiles.std(0).min() > 0.15
+    assert ((of_tiles > 0).float().mean(0) - 0.5).abs().max() < 0.06
+
+
 def test_what_the_liveliest_lose_the_others_gain():
     """The mean of squares of spreads and detail stays, so that the image's variance does."""
     objects = 0.3 * torch.randn(40, 1, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 from geosynth.models.field import latent_field, position_noise
 from geosynth.models.generator import SpadeGenerator
 from geosynth.models.hashing import Windows
-from geosynth.models.looks.edge_effect import shares_around
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.look import Look
 from geosynth.models.looks.styles import STYLE_CELL
+from geosynth.models.looks.surroundings import Surroundings
 from geosynth.models.patterns import one_hot_classes
 from geosynth.models.process_settings import full_float32
 
@@ -68,8 +68,9 @@ def _missed(look: Look, generator: SpadeGenerator, tiles: Sequence[Tensor]) -> T
             continue
         labels = tile[None, :height, :width].to(device)
         window = Windows.at(0, number * _APART, height, width, device)
-        shares = torch.from_numpy(shares_around(labels[0].cpu().numpy(), settings.num_classes)).to(device)
-        styles = look_field(settings, look, 0, window, _PLACE, shares=shares.unsqueeze(0))
+        around = Surroundings.of_tile(tile[:height, :width].cpu().numpy(), settings)
+        ways, shares = (torch.from_numpy(values).unsqueeze(0).to(device) for values in around)
+        styles = look_field(settings, look, 0, window, _PLACE, ways, shares)
         latent = latent_field(settings, 0, window, _PLACE) if settings.latent_size else None
         with full_float32(), torch.inference_mode():
             painted = generator(labels, latent, position_noise(settings, 0, window), 0, styles)

@@ -140,6 +140,7 @@ def fit_look(
         departures = with_unseen(departures, seen, even)
         own = (count / (count + _KNOWN_TILES) * present * len(even.departures)).round()
         departures = _mixture(own, departures, _plausible(even, departures, count / (count + 1), present))
+        departures[..., :num_bands] -= departures[..., :num_bands].mean((0, 2), keepdim=True)
         if known.around is not None and effect is not None:
             around = _mixture(own, around, known.around.double())
             # The mean was measured at the shares of the tiles, and is to be that at the shares of the mixture.
@@ -172,10 +173,15 @@ def _plausible(known: Look, measured: Tensor, sure: Tensor, present: Tensor) -> 
 
 
 def _mixture(counts: Tensor, own: Tensor, others: Tensor) -> Tensor:
-    """`others`, (tiles, num_classes, ...), with as many tiles as `counts`, (num_classes,), says replaced by `own`."""
-    rank = torch.arange(len(others))
-    replaced = (rank.unsqueeze(1) < counts).view(len(others), -1, *[1] * (others.ndim - 2))
-    return torch.where(replaced, own[rank % len(own)], others)
+    """`others`, (tiles, num_classes, ...), with as many tiles as `counts`, (num_classes,), says replaced by `own`.
+
+    Those of `own` are evenly spread: the first ones over again gave roads of a desert 9 DN more than they have.
+    """
+    rank = torch.arange(len(others)).unsqueeze(1)
+    taken = (rank * len(own)).div(counts.clamp(min=1), rounding_mode="floor").long().clamp(max=len(own) - 1)
+    shape = len(others), -1, *[1] * (others.ndim - 2)
+    index = taken.view(shape).expand_as(others)
+    return torch.where((rank < counts).view(shape), own.gather(0, index), others)
 
 
 def _usual(styles: Tensor) -> Tensor:

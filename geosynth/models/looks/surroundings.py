@@ -37,6 +37,11 @@ class Surroundings(NamedTuple):
             return cls(ways_to_middles(labels, settings.style_regions), shares)
         return cls(np.empty((0, 2, *shares.shape[1:]), np.int8), shares)
 
+    @classmethod
+    def of_tile(cls, labels: npt.NDArray[Any], settings: GeneratorSettings) -> Self:
+        """Those of (H, W) class indices beyond which nothing is known: as if the last labels were repeated there."""
+        return cls.of(np.pad(labels, settings.look_side, mode="edge"), settings)
+
     def within(self, rows: slice, columns: slice) -> Self:
         """Those of a part of the window, given in pixels from its corner, multiples of `STYLE_CELL`."""
         down, across = (slice(side.start // STYLE_CELL, side.stop // STYLE_CELL) for side in (rows, columns))

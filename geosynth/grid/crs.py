@@ -45,6 +45,13 @@ def crs_in_short(crs: CRS | None) -> str:
     return (crs_name(crs) or "none")[:60]
 
 
+def has_metres(crs: CRS | None) -> bool:
+    """Whether distances in metres mean something: in projected CRSs, and in a site's own (engineering) with a unit."""
+    if crs is None or crs.projected:
+        return crs is not None
+    return bool(crs.proj.is_engineering and crs.proj.axis_info and crs.proj.axis_info[0].unit_name != "unknown")
+
+
 def metres_per_unit(crs: CRS) -> float:
-    """Metres in one unit of a projected CRS's coordinates."""
+    """Metres in one unit of the coordinates of a CRS that has metres."""
     return float(crs.proj.axis_info[0].unit_conversion_factor)

@@ -11,7 +11,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import GridError, SettingsError
-from geosynth.grid.crs import metres_per_unit
+from geosynth.grid.crs import has_metres, metres_per_unit
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,8 +26,8 @@ def pixel_sides(transform: Affine) -> tuple[float, float]:
 
 
 def ground_sampling_distance(geobox: GeoBox) -> float | None:
-    """Pixel size in metres (the side of a square of the same area); None without a projected CRS."""
-    if geobox.crs is None or not geobox.crs.projected:
+    """Pixel size in metres (the side of a square of the same area); None unless the CRS has metres."""
+    if not has_metres(geobox.crs):
         return None
     return meant(abs(geobox.affine.determinant) ** 0.5) * metres_per_unit(geobox.crs)
 
@@ -83,12 +83,12 @@ def buffer_pixels(buffer: float | str, geobox: GeoBox) -> int:
 
     Raises:
         SettingsError: if it is neither, or negative.
-        GridError: if metres are given for a grid without a projected CRS.
+        GridError: if metres are given for a grid whose CRS has none.
     """
     number, unit = parse_distance(buffer)
     if unit == "px" or not number:
         return int(number)
-    if geobox.crs is None or not geobox.crs.projected:
+    if not has_metres(geobox.crs):
         what = "the grid has no projected CRS, so metres mean nothing here; give pixels, as in 64px"
         raise GridError(what, setting="buffer")
     a = geobox.affine

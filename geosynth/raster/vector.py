@@ -23,6 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from geosynth.errors import DataError, GridError, LegendError, RasterError, SettingsError, counted, first_of
 from geosynth.files import output_path, writing
 from geosynth.grid import Window, crop, metres_per_unit, parse_crs
+from geosynth.grid.crs import crs_in_short, has_metres
 from geosynth.grid.vector import to_pixels
 from geosynth.inputs import check_input
 from geosynth.legend import ClassIndices, Legend, plain
@@ -289,9 +290,9 @@ def _lattice(source: VectorLayer, resolution: float | None, like: str | Path | N
         what = f"a positive size in metres, smaller than the Earth, is needed, not {resolution:g}"
         raise SettingsError(what, setting="resolution")
     target = parse_crs(crs) if crs else source.crs
-    if not target.projected:
+    if not has_metres(target):
         raise GridError(
-            f"{source.name}: {target} is in degrees, not in metres; give a projected CRS, such as --crs EPSG:26917"
+            f"{source.name}: {crs_in_short(target)} is not in metres; give a projected CRS, such as --crs EPSG:26917"
         )
     size = resolution / metres_per_unit(target)
     return GeoBox((1, 1), Affine.scale(size, -size), target)

@@ -20,7 +20,7 @@ from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GeosynthError, GridError, SettingsError, first_of, one_line
 from geosynth.grid import metres_per_unit
-from geosynth.grid.crs import crs_in_short
+from geosynth.grid.crs import crs_in_short, has_metres
 from geosynth.grid.vector import reprojected
 from geosynth.grid.vector_files import PARQUET, check_can_be_read
 
@@ -118,7 +118,7 @@ class VectorLayer(NamedTuple):
                 metres = np.zeros(1)
             if not (metres > 0).all():
                 raise DataError(f"{self.name}: column {self.width!r} has no positive width for each line")
-            if not lattice.crs.projected:
+            if not has_metres(lattice.crs):
                 raise GridError(f"{self.name}: holds lines, whose width is in metres; a grid in degrees cannot show it")
             geometries[lines] = shapely.buffer(geometries[lines], metres / metres_per_unit(lattice.crs) / 2)
         return geometries, int(lines.sum())

@@ -6,7 +6,6 @@ import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -183,12 +182,22 @@ def describe_arrays(path: str | Path) -> dict[str, Any]:
 
     Raises:
         RasterError: if it is not a Zarr group.
+        RasterError, GridError: if no array can be used, though one has the form of a raster.
     """
-    group, described = open_group(path), {}
-    with suppress(RasterError):
-        for name in sorted(map(str, _dataset(group, str(path)).data_vars)):
-            with suppress(DataError, GridError):
-                described[name] = ZarrRaster(path, name).describe()
+    group, described, refused = open_group(path), {}, []
+    try:
+        names = sorted(map(str, _dataset(group, str(path)).data_vars))
+    except RasterError:  # its arrays have no dimensions, or none that agree
+        return {}
+    for name in names:
+        try:
+            described[name] = ZarrRaster(path, name).describe()
+        except (RasterError, GridError) as error:
+            refused.append(error)
+        except DataError:  # of another form, such as a table's column
+            continue
+    if refused and not described:
+        raise refused[0]
     return described
 
 

@@ -25,6 +25,7 @@ from geosynth.grid import (
 from geosynth.grid.alignment import is_nowhere, same_area, same_pixels
 from geosynth.grid.crs import same_crs
 from geosynth.grid.lengths import meant
+from rasters import SITE
 from strategies import few, geoboxes, windows
 
 steps = st.integers(-300_000, 300_000)
@@ -155,6 +156,9 @@ def test_different_crss_are_no_names_of_one(crs: tuple[str | None, str | None]) 
         (Affine(1, 0, 0, 0, -4, 0), "EPSG:26917", 2.0),
         (Affine(10, 0, 0, 0, -10, 0), "EPSG:2264", 10 * 1200 / 3937),  # US survey feet
         (Affine(1, 0, 0, 0, -1, 0), "ESRI:102039", 1.0),
+        (Affine(1, 0, 0, 0, -1, 0), SITE, 1.0),
+        (Affine(1, 0, 0, 0, -1, 0), 'LOCAL_CS["site",UNIT["foot",0.3048]]', 0.3048),
+        (Affine(1, 0, 0, 0, -1, 0), 'LOCAL_CS["site",UNIT["unknown",1]]', None),
         (Affine(1e-5, 0, 0, 0, -1e-5, 0), "EPSG:4326", None),
         (Affine(1, 0, 0, 0, -1, 0), None, None),
     ],

@@ -29,7 +29,7 @@ from geosynth.raster.stores.split import split
 from geosynth.raster.stores.store import Store, open_stores
 from geosynth.raster.stores.tiles import TileView
 from geosynth.unfinished import UnfinishedWork
-from rasters import north_up, random_codes, write_raster
+from rasters import SITE, north_up, random_codes, write_raster
 from scene_stores import make_scene_store
 
 # Three clusters; "c" and "d" touch.
@@ -382,6 +382,15 @@ def test_feet_are_told_in_metres(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     (leak,) = check_split(tmp_path / "feet.parquet")
     assert leak.smallest == pytest.approx(100 * 1200 / 3937)
     assert not caplog.text  # a foot is a foot on the ground
+
+
+def test_a_sites_own_coordinates_are_measured_in_their_unit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, column in (("train", 0), ("test", 300)):
+        write_raster(tmp_path / f"{name}.tif", np.zeros((100, 100), np.uint8), north_up(column), crs=SITE)
+    folds = {fold: tmp_path / f"{fold}.tif" for fold in ("train", "test")}
+    (leak,) = check_split(folds=folds, distance=130)
+    assert (leak.unit, leak.smallest, leak.num_pairs) == ("m", pytest.approx(200 * 0.6), 1)
+    assert not caplog.text
 
 
 def test_places_far_from_the_zone_they_are_measured_in_are_told(

@@ -233,7 +233,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], dict[str, Any], type[GeosynthError]
     "unknown code": (lambda t: write(t / "a.gpkg", [SQUARE], [77]), {}, LegendError, r"'77' \(1\)"),
     "no CRS": (lambda t: write(t / "a.gpkg", [SQUARE], [2], crs=None), {}, GridError, "has no CRS"),
     "degrees": (lambda t: write(t / "a.gpkg", [box(0, 0, 1, 1)], [2], crs="EPSG:4326"), {}, GridError,
-                "in degrees, not in metres"),
+                "is not in metres; give a projected CRS"),
     "empty": (lambda t: write(t / "a.gpkg", [], []), {}, DataError, "is empty"),
     "empty GeoJSON": (lambda t: write_text(t / "a.geojson", '{"type": "FeatureCollection", "features": []}'), {},
                       DataError, "is empty: it has no features, and so no column 'class'"),
@@ -352,6 +352,15 @@ def test_like_is_checked(tmp_path: Path) -> None:
     lines = write(tmp_path / "lines.gpkg", [LINE], [2])
     with pytest.raises(GridError, match="width is in metres"):
         geosynth.rasterize(lines, tmp_path / "out.tif", "class", like=degrees, width=3)
+
+
+def test_lines_in_a_sites_own_coordinates_have_widths_in_metres(tmp_path: Path) -> None:
+    line = shapely.LineString([(0, 4.5), (9, 4.5)])
+    table = gpd.GeoDataFrame({"class": [2]}, geometry=[line], crs=SITE)
+    table.to_parquet(tmp_path / "lines.parquet")
+    path = geosynth.rasterize(tmp_path / "lines.parquet", tmp_path / "out.tif", "class", resolution=1, width=3)
+    with rasterio.open(path) as made:
+        assert (made.crs, made.height) == (SITE, 3)
 
 
 @pytest.mark.parametrize(("shapes", "said"), [([SQUARE], True), ([SQUARE, LINE], False)])

@@ -116,6 +116,14 @@ def test_rows_and_columns_by_their_names(tmp_path: Path, y: str, x: str) -> None
     assert (described["height"], described["width"]) == (HEIGHT, WIDTH)
 
 
+def test_info_says_why_an_array_of_others_is_no_raster(tmp_path: Path) -> None:
+    write(tmp_path / "a.zarr", CODES, ("y", "x"), ("y", "x"))
+    reference = zarr.open_group(tmp_path / "a.zarr", mode="r+")["spatial_ref"]
+    reference.attrs.update({"crs_wkt": "NONSENSE", "spatial_ref": "NONSENSE"})
+    with pytest.raises(RasterError, match=r"a\.zarr: its CRS cannot be read: .*NONSENSE"):
+        geosynth.info(tmp_path / "a.zarr")
+
+
 def test_what_info_says_of_arrays_of_others(tmp_path: Path) -> None:
     flags = {"flag_values": [1, 2], "flag_meanings": "water trees"}
     write(tmp_path / "a.zarr", CODES, ("y", "x"), ("y", "x"), nodata=15, **flags)

@@ -12,13 +12,14 @@ import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import shapely
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from geosynth.errors import DataError, GridError, SettingsError, one_line
 from geosynth.grid import parse_distance
 from geosynth.grid.alignment import is_nowhere, same_pixels
 from geosynth.grid.areas import boxes_of
-from geosynth.grid.crs import crs_wkt
+from geosynth.grid.crs import crs_wkt, has_metres
 from geosynth.grid.leakage import Leak, Places, find_leaks
 from geosynth.grid.split import FOLDS
 from geosynth.grid.vector import read_table, to_coordinates, to_pixels
@@ -155,9 +156,9 @@ def footprints_of_sources(sources: Sequence[PatchSource], patch_size: int | None
 def measure_leaks(found: Footprints, distance: float | str = 0.0) -> list[Leak]:
     """Measure the leaks between folds.
 
-    Metres are measured in the first projected CRS of the places, else in the UTM zone of their centre; a warning says
-    so if they are not metres on the ground, as in Web Mercator. Pixels are measured in the grid of the rasters. Without
-    any CRS the unit is the pixel, or for tables the unit of their coordinates.
+    Metres are measured in the first CRS of the places that has them, else in the UTM zone of their centre; a warning
+    says so if they are not metres on the ground, as in Web Mercator. Pixels are measured in the grid of the rasters.
+    Without any CRS the unit is the pixel, or for tables the unit of their coordinates.
 
     Args:
         found: the places.
@@ -165,7 +166,7 @@ def measure_leaks(found: Footprints, distance: float | str = 0.0) -> list[Leak]:
 
     Raises:
         GridError: if only some places have a CRS; if metres are asked for without a CRS, or pixels without a common
-            grid; if no place has a projected CRS and there is no UTM zone, as near the poles.
+            grid; if no CRS of the places has metres and there is no UTM zone, as near the poles.
         SettingsError: if the distance is neither, or if fewer than two folds have places.
     """
     number, unit = parse_distance(distance, "distance")
@@ -196,12 +197,12 @@ def _in_pixels(found: Footprints) -> dict[str, Places]:
 
 
 def _in_metres(found: Footprints) -> dict[str, Places]:
-    """The places in a projected CRS; unchanged if they have no CRS."""
+    """The places in a CRS that has metres; unchanged if they have no CRS."""
     series = [one for group in found.folds.values() for one in group if len(one)]
     if not series or series[0].crs is None:
         return _places(found.folds, lambda polygons: polygons)
     try:
-        crs = next((one.crs for one in series if one.crs.is_projected), None) or series[0].estimate_utm_crs()
+        crs = next((one.crs for one in series if has_metres(CRS(one.crs))), None) or series[0].estimate_utm_crs()
         moved = {fold: [one.to_crs(crs) for one in group] for fold, group in found.folds.items()}
     except RuntimeError as error:  # no UTM zone near the poles, or a place not on Earth
         name = series[0].index[0]
@@ -213,6 +214,8 @@ def _in_metres(found: Footprints) -> dict[str, Places]:
 
 def _warn_of_stretching(crs: Any, places: npt.NDArray[Any]) -> None:
     """Warn if a metre of `crs`, northwards from the middle of any place, is far from a metre on the ground."""
+    if crs.is_engineering:  # no way leads from it to the Earth, and its metres are those on the ground
+        return
     middles = shapely.get_coordinates(shapely.centroid(places))
     lines = gpd.GeoSeries.from_xy(*np.concatenate([middles, middles + np.array([0, 1])]).T, crs=crs).to_crs(4326)
     (x, to_x), (y, to_y) = (np.split(axis.to_numpy(), 2) for axis in (lines.x, lines.y))

@@ -174,7 +174,7 @@ class PatchSource(ABC):
 
     @property
     def gsd(self) -> float | None:
-        """Ground sampling distance, in metres per pixel; None without a projected CRS."""
+        """Ground sampling distance, in metres per pixel; None unless the CRS has metres."""
         return ground_sampling_distance(self.geobox)
 
     def scenes_in(self, fold: str) -> tuple[Scene, ...]:

@@ -24,11 +24,11 @@ from .mosaic.looks import add_look as add_look
 from .mosaic.twin import twin as twin
 from .patches.dataset import PatchDataset as PatchDataset
 from .raster.raster_file import open_raster as open_raster
+from .raster.stores.chesapeake import chesapeake_items as chesapeake_items
 from .raster.stores.export import export_tiles as export_tiles
 from .raster.stores.footprints import check_split as check_split
 from .raster.stores.ingest import ingest as ingest
-from .raster.stores.items import chesapeake_items as chesapeake_items
-from .raster.stores.items import read_items as read_items
+from .raster.stores.item_list import read_items as read_items
 from .raster.stores.open import open_store as open_store
 from .raster.stores.split import split as split
 from .raster.stores.tiles import TileView as TileView

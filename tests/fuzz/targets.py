@@ -22,7 +22,7 @@ from geosynth.loop import Checkpoint
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.raster_file import open_raster
 from geosynth.raster.read import Raster
-from geosynth.raster.stores.items import read_items
+from geosynth.raster.stores.item_list import read_items
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.store import Store
 from geosynth.segmentation.segmenter import SegmenterCard, load_segmenter, save_segmenter

@@ -30,7 +30,8 @@ from geosynth.raster.cast import CastImage
 from geosynth.raster.model_bands import open_bands
 from geosynth.raster.names import files_named, image_name
 from geosynth.raster.raster_file import open_raster
-from geosynth.raster.stores.items import pair_files, read_items
+from geosynth.raster.stores.item_list import read_items
+from geosynth.raster.stores.items import pair_files
 from geosynth.raster.stores.open import open_sources
 from geosynth.raster.stores.store import open_stores
 from geosynth_cli import app

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from geosynth.errors import DataError, SettingsError
 from geosynth.legend import CHESAPEAKE
+from geosynth.raster.stores.chesapeake import chesapeake_items
 from geosynth.raster.stores.ingest import ingest
-from geosynth.raster.stores.items import chesapeake_items
 from geosynth.raster.stores.store import Store, open_stores
 from geosynth_cli.main import _typer
 from rasters import UTM, UTM_18N, random_codes, random_image, write_raster

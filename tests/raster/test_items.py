@@ -12,7 +12,8 @@ import pytest
 
 from geosynth.errors import DataError
 from geosynth.inputs import band_files
-from geosynth.raster.stores.items import Item, list_items, pair_files, read_items
+from geosynth.raster.stores.item_list import list_items, read_items
+from geosynth.raster.stores.items import Item, pair_files
 
 ROWS = [
     {"image": "images/a.tif", "labels": "labels/a.tif", "name": "a", "fold": "train", "date": "2020-06-01"},

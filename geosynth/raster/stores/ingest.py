@@ -30,7 +30,8 @@ from geosynth.raster.reprojection import cover
 from geosynth.raster.stores.copy import copy_sources
 from geosynth.raster.stores.folds import Folds, SplitRule
 from geosynth.raster.stores.in_place import InPlace, Per, files_of, open_scenes
-from geosynth.raster.stores.items import Item, Paths, list_items
+from geosynth.raster.stores.item_list import list_items
+from geosynth.raster.stores.items import Item, Paths
 from geosynth.raster.stores.layout import shard_edge
 from geosynth.raster.stores.pairs import LegendOf, TargetGrid
 from geosynth.raster.stores.store import Store, check_store_output, open_stores

@@ -1,32 +1,20 @@
-"""Items: which image and label files belong together, from folders and globs, from a list, or in a known data set."""
+"""Items: an image and the labels of the same place; and how the files of folders and globs are paired."""
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
 
-import numpy as np
-
-from geosynth.errors import DataError, SettingsError, first_of, one_line
-from geosynth.files import check_name
-from geosynth.grid.split import FOLDS
-from geosynth.inputs import as_list, band_files, check_input, is_remote, kind_of, name_of_band_files, read_values
+from geosynth.errors import DataError, first_of
+from geosynth.inputs import as_list, band_files, is_remote
 from geosynth.raster.bands import BANDS_APART
 from geosynth.raster.drivers import RASTER_SUFFIXES
 from geosynth.raster.names import files_named, image_name
 
 Paths = str | Path | Sequence[str | Path]
-
-_TABLE_SUFFIXES = {".csv", ".tsv", ".json", ".geojson", ".parquet", ".geoparquet"}
-# Asset keys that are tried, in this order, if none is named.
-_IMAGE_KEYS = ("image", "imagery", "data", "visual")
-_LABELS_KEYS = ("labels", "label", "mask", "land_cover", "landcover")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,176 +45,20 @@ def pair_files(images: Paths, labels: Paths) -> list[Item]:
     Raises:
         DataError: if there are no files, if there are Zarr stores, or if some have no partner.
     """
-    pairs = _pair(_expand(images, "images"), _expand(labels, "labels"))
-    return _named([Item(image, label) for image, label in pairs])
+    pairs = _pair(expand_files(images, "images"), expand_files(labels, "labels"))
+    return with_names([Item(image, label) for image, label in pairs])
 
 
-def list_items(images: Paths | None, labels: Paths | None, items: str | Path | Sequence[Item] | None) -> list[Item]:
-    """Items from `pair_files` or from a list (see `read_items`); given items are returned unchanged.
-
-    Raises:
-        SettingsError: if both are given, or neither, or if the items are none.
-        DataError: if there are none, or if an image is listed twice.
-    """
-    if items is None:
-        if images is None or labels is None:
-            raise SettingsError("images and labels are needed, or a list of items")
-        return pair_files(images, labels)
-    if images is not None or labels is not None:
-        raise SettingsError("either images and labels, or a list of items")
-    listed = read_items(items) if isinstance(items, str | Path) else as_list(items)
-    if strange := [item for item in listed if not isinstance(item, Item)]:
-        raise SettingsError(
-            f"a file that lists pairs, or what read_items returns, not {kind_of(strange[0])}", setting="items"
-        )
-    if not listed:
-        raise DataError("the list of items is empty")
-    first: dict[str, int] = {}
-    for number, item in enumerate(listed, start=1):
-        if (before := first.setdefault(item.image, number)) != number:
-            raise DataError(f"{item.image}: is in the list of items twice, as number {before} and {number}")
-    return _named(listed)
-
-
-def read_items(
-    path: str | Path,
-    *,
-    extras: Sequence[str] = (),
-    image_asset: str | Sequence[str] | None = None,
-    labels_asset: str | None = None,
-    labels: Paths | None = None,
-) -> list[Item]:
-    """Read a list of pairs.
-
-    CSV, TSV, GeoJSON (properties) and GeoParquet need columns `image` and `labels`, and may have `name`, `fold` and
-    `date`; others are ignored. STAC Items, ItemCollections (JSON) and stac-geoparquet need two assets. Relative paths
-    start at the list's folder.
+def expand_files(paths: Paths, what: str) -> list[str]:
+    """The files that names stand for (see `files_named`), at least one, in the order of the names.
 
     Args:
-        path: of the list.
-        extras: columns, or asset keys, of further maps.
-        image_asset: STAC asset key, or several keys of assets with one band each, which give the bands their names;
-            None to try image, imagery, data, visual.
-        labels_asset: STAC asset key; None to try labels, label, mask, land_cover, landcover.
-        labels: one label file for all images, instead of the labels in the list.
+        paths: files, folders or globs.
+        what: the setting that errors name.
 
     Raises:
-        DataError: if it cannot be read, if a row lacks what it needs, or if `labels` are several files.
+        DataError: if there are none, or one does not exist.
     """
-    check_input(path, "a list of pairs")
-    path = Path(path)
-    of_all = None if labels is None else _one_file(labels)
-    try:
-        rows = list(_rows(path))
-    except (OSError, ValueError, csv.Error) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: cannot be read as a list of pairs: {one_line(error)}") from error
-    if not rows:
-        raise DataError(f"{path}: lists no pairs")
-    items = []
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise DataError(f"{path}, row {number}: holds no columns, and no assets")
-        where = f"{path}, {'item' if 'assets' in row else 'row'} {str(row.get('id') or number)[:80]}"
-        if "assets" in row:
-            keys = [image_asset] if isinstance(image_asset, str) else image_asset or ()
-            row = _from_stac(row, where, extras, keys, labels_asset, of_all)
-        elif of_all is not None:
-            row = {**row, "labels": of_all}
-        items.append(_item(row, where, extras, path.absolute().parent))
-    return items
-
-
-def _rows(path: Path) -> Iterable[Any]:
-    suffix = path.suffix.lower()
-    if suffix in (".parquet", ".geoparquet"):
-        import pandas as pd  # takes a while
-
-        return [{str(key): value for key, value in row.items()} for row in pd.read_parquet(path).to_dict("records")]
-    if suffix in (".json", ".geojson"):
-        values = read_values(path)
-        features = values.get("features", [values]) if isinstance(values, dict) else []
-        if not isinstance(features, list):
-            return []
-        return [one.get("properties") if isinstance(one, dict) and "assets" not in one else one for one in features]
-    if suffix in (".csv", ".tsv"):
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return list(csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ","))
-    raise DataError(f"{path}: not a list of pairs; it would end in {', '.join(sorted(_TABLE_SUFFIXES))}")
-
-
-def _from_stac(
-    item: dict[str, Any],
-    where: str,
-    extras: Sequence[str],
-    image_assets: Sequence[str],
-    labels_asset: str | None,
-    labels: str | None,
-) -> dict[str, Any]:
-    """The columns of a STAC item."""
-    assets, properties = item["assets"], item.get("properties") or item
-    if not isinstance(assets, dict) or not isinstance(properties, dict):
-        raise DataError(f"{where}: its assets and properties are no mappings of names")
-    assets = {key: asset for key, asset in assets.items() if asset}  # stac-geoparquet fills missing ones with None
-
-    def href(option: str, wanted: Sequence[str]) -> str:
-        key = next((one for one in wanted if one in assets), None)
-        if key is None:
-            raise DataError(
-                f"{where}: no asset {' or '.join(wanted)}; it has {', '.join(assets)}: choose with {option}"
-            )
-        where_to = assets[key].get("href") if isinstance(assets[key], dict) else None
-        if not isinstance(where_to, str):
-            raise DataError(f"{where}: its asset {key} has no href")
-        return where_to if "://" in where_to else unquote(where_to)  # a URI reference (RFC 3986)
-
-    if len(image_assets) > 1:
-        image = name_of_band_files({key: href("--image-asset", [key]) for key in image_assets})
-    else:
-        image = href("--image-asset", image_assets or _IMAGE_KEYS)
-    return {
-        "image": image,
-        "labels": labels or href("--labels-asset", [labels_asset] if labels_asset else _LABELS_KEYS),
-        "name": item.get("id"),
-        "date": properties.get("datetime"),
-        "fold": properties.get("fold"),
-        **{name: href("--extra", [name]) for name in extras},
-    }
-
-
-def _item(row: Mapping[str, Any], where: str, extras: Sequence[str], folder: Path) -> Item:
-    def text(column: str) -> str | None:
-        value = row.get(column)
-        if isinstance(value, Mapping | list | tuple | set | np.ndarray):
-            raise DataError(f"{where}: {column} is a {type(value).__name__}, not a text")
-        # Missing: None, "", or pandas' NaN and NaT, which do not equal themselves.
-        return None if value is None or value == "" or value != value else str(value)
-
-    def file(column: str) -> str:
-        name = text(column)
-        if name is None:
-            raise DataError(f"{where}: no value for {column!r}; there are: {', '.join(map(str, row))}")
-        if name.startswith("file://"):
-            name = unquote(name.removeprefix("file://"))
-        return name if is_remote(name) else str(folder / name)
-
-    name, fold = text("name") or "", text("fold")
-    check_name(name, where)
-    if fold is not None and fold not in FOLDS:
-        raise DataError(f"{where}: fold {fold!r} is not one of {', '.join(FOLDS)}")
-    maps = {name: file(name) for name in extras}
-    return Item(file("image"), file("labels"), name, fold, text("date"), maps)
-
-
-def _one_file(labels: Paths) -> str:
-    found = _expand(labels, "labels")
-    if len(found) > 1:
-        raise DataError(f"{len(found)} files; with a list of items, one is that of all images", setting="labels")
-    return found[0] if is_remote(found[0]) else str(Path(found[0]).absolute())  # not relative to the list's folder
-
-
-def _expand(paths: Paths, what: str) -> list[str]:
     listed = as_list(paths)
     found = [file for entry in listed for file in files_named(entry)]
     for name in found:
@@ -299,7 +131,7 @@ _KEYS: tuple[Callable[[Sequence[str]], dict[str, str]], ...] = (
 _LIST = "a list of pairs (--items) pairs files of any name"
 
 
-def _named(items: Sequence[Item]) -> list[Item]:
+def with_names(items: Sequence[Item]) -> list[Item]:
     """The items; those without a name whose images share file name and date are named after their folders, too."""
     alike: dict[tuple[str, str | None], list[int]] = defaultdict(list)
     for number, item in enumerate(items):
@@ -312,56 +144,3 @@ def _named(items: Sequence[Item]) -> list[Item]:
             for number, folder in zip(numbers, folders, strict=True):
                 named[number] = replace(items[number], name="_".join(filter(None, (folder, name))))
     return named
-
-
-# The Chesapeake Land Cover data set as published (Robinson et al. 2019), and as TorchGeo's ChesapeakeCVPR stores it.
-STATES = ("de", "md", "va", "wv", "pa", "ny")
-_IMAGE, _LABELS = "naip-new", "lc"
-
-
-def chesapeake_items(
-    folder: str | Path,
-    states: Sequence[str] = STATES,
-    splits: Sequence[str] = FOLDS,
-    *,
-    extras: Sequence[str] = (),
-) -> list[Item]:
-    """NAIP and land cover of the Chesapeake tiles of some states and splits; each tile's fold is its split.
-
-    Args:
-        folder: the `root` of `torchgeo.datasets.ChesapeakeCVPR`.
-        states: some of de, md, va, wv, pa, ny.
-        splits: some of train, val, test.
-        extras: single-band layers to add as further maps, such as "nlcd" or "buildings".
-
-    Raises:
-        SettingsError: if there is no such state or split.
-        DataError: if a folder, or a layer of a tile, is missing.
-    """
-    for what, given, known in (("state", states, STATES), ("split", splits, FOLDS)):
-        if strange := [one for one in given if one not in known]:
-            raise SettingsError(f"{what} {', '.join(strange)}: the {what}s of Chesapeake are {', '.join(known)}")
-    check_input(folder, "the folder of the data set")
-    root = Path(folder)
-    items = []
-    for state in states:
-        for split in splits:
-            pattern = f"{state}_1m_201[34]_extended-debuffered-{split}_tiles"
-            tiles = sorted(root.glob(f"{pattern}/*_{_IMAGE}.tif"))
-            if not tiles:
-                raise DataError(f"{root}: no tiles {pattern}/*_{_IMAGE}.tif; is the zip file unpacked there?")
-            items += [_chesapeake_item(tile, split, extras) for tile in tiles]
-    return items
-
-
-def _chesapeake_item(image: Path, split: str, extras: Sequence[str]) -> Item:
-    tile = image.name.removesuffix(f"_{_IMAGE}.tif")
-
-    def layer(name: str) -> str:
-        path = image.with_name(f"{tile}_{name}.tif")
-        if not path.is_file():
-            raise DataError(f"{path}: is missing beside {image.name}")
-        return str(path)
-
-    maps = {name: layer(name) for name in extras}
-    return Item(str(image), layer(_LABELS), tile, split, None, maps)

@@ -130,12 +130,20 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     console.print(table)
 
 
-def print_report(report: Any, as_json: bool) -> None:
-    """Print a report of `segment` or `evaluate` on stdout: its table, or the text of its report.json."""
+def print_report(report: Any, path: Path | None, as_json: bool) -> None:
+    """Print a report of `segment` or `evaluate` on stdout: its table and `path`, or the text of its report.json.
+
+    Args:
+        report: with `summary` and `to_json`.
+        path: the file to go on with, that the command has written; None for none.
+        as_json: print JSON alone.
+    """
     if as_json:
         typer.echo(report.to_json().encode(), nl=False)  # JSON is UTF-8, whatever the terminal's encoding
     else:
         print_table(("measure", "value", "meaning"), report.summary())
+        if path is not None:
+            typer.echo(str(path))
 
 
 def print_mapping(values: Mapping[str, Any], indent: int = 0) -> None:

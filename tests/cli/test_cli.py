@@ -350,7 +350,9 @@ def test_from_files_to_report(run: Run, write_raster: Write, tmp_path: Path) -> 
     for arguments in steps:
         result = run(*arguments)
         assert result.code == 0, result.err
-    assert (tmp_path / "report" / "report.html").is_file()
+    page = tmp_path / "report" / "report.html"
+    assert page.is_file()
+    assert result.out.splitlines()[-1] == str(page)  # to open in a browser
     assert json.loads((tmp_path / "report" / "report.json").read_text())
 
 

@@ -23,6 +23,7 @@ def test_segment_then_classify(run, segment_store, segment_twin, tmp_path):
     assert (code, err) == (0, "")
     assert "mean IoU" in shown
     assert "4 real and 3 synthetic tiles, encoder from scratch" in shown
+    assert shown.splitlines()[-1] == str(out / "model.safetensors")  # to classify with
     code, shown, err = run(*typed, "--json")  # the report that is there
     assert (code, err) == (0, "")
     assert json.loads(shown) == json.loads((out / "report.json").read_text())

@@ -104,7 +104,7 @@ def segment(
             overwrite=overwrite,
             progress=progress,
         )
-    print_report(report, as_json)
+    print_report(report, out / "model.safetensors", as_json)
 
 
 def classify(
@@ -258,7 +258,7 @@ def evaluate(
             overwrite=overwrite,
             progress=progress,
         )
-    print_report(report, as_json)
+    print_report(report, None if out is None else out / "report.html", as_json)
 
 
 def study(

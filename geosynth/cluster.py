@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import pickle
 import sys
 import uuid
@@ -16,7 +17,7 @@ from weakref import WeakSet
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster, Worker, WorkerPlugin, get_worker
 
-from geosynth.errors import ClusterError, GeosynthError
+from geosynth.errors import ClusterError, GeosynthError, one_line
 
 _PATIENCE = "30s"  # to wait for a scheduler's answer, and for its first worker
 _ATTEMPTS = 3  # to start a client on an overloaded machine
@@ -31,15 +32,12 @@ def connect(scheduler: str | None, workers: int | None) -> Iterator[Client]:
         workers: without `scheduler`, the number of processes to start, which share this machine's cores.
 
     Raises:
-        ClusterError: if no scheduler answers at the address, or it has no workers.
+        ClusterError: if no scheduler answers at the address, or it has no workers; if no processes can be started.
     """
     with contextlib.ExitStack() as stack:
         where: Any = scheduler
         if scheduler is None:
-            threads = max(1, CPU_COUNT // (workers or 1))
-            # Stopping workers have nothing to lose, so no messages about how long they take.
-            options = {"dashboard_address": None, "silence_logs": logging.ERROR}
-            where = stack.enter_context(LocalCluster(n_workers=workers, threads_per_worker=threads, **options))
+            where = stack.enter_context(_local_cluster(workers))
         try:
             client = stack.enter_context(_client(where))
         except (OSError, TimeoutError, ValueError) as error:
@@ -49,6 +47,20 @@ def connect(scheduler: str | None, workers: int | None) -> Iterator[Client]:
         except TimeoutError as error:
             raise ClusterError(f"{scheduler}: has no workers; start some (dask worker {scheduler})") from error
         yield client
+
+
+def _local_cluster(workers: int | None) -> LocalCluster:
+    # Each process imports the script that started it; one that asks for workers at its top would ask there again.
+    rule = 'a script must ask for workers below `if __name__ == "__main__":`, since each of them imports it'
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # while it imports
+        raise ClusterError(rule)
+    threads = max(1, CPU_COUNT // (workers or 1))
+    # Stopping workers have nothing to lose, so no messages about how long they take.
+    options = {"dashboard_address": None, "silence_logs": logging.ERROR}
+    try:
+        return LocalCluster(n_workers=workers, threads_per_worker=threads, **options)
+    except RuntimeError as error:
+        raise ClusterError(f"worker processes do not start ({one_line(error)}); {rule}") from error
 
 
 def _client(where: Any) -> Client:

@@ -298,6 +298,16 @@ def test_no_workers_at_all_are_refused() -> None:
     open_client(workers=1)  # is enough; it begins nothing until it is entered
 
 
+def test_a_script_that_its_workers_import_says_where_to_ask_for_workers(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("from geosynth.parallel import open_client\nwith open_client(workers=1):\n    pass\n")
+    failed = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    assert failed.returncode == 1
+    last = failed.stderr.splitlines()[-1]
+    assert last.startswith("geosynth.errors.ClusterError: worker processes do not start")
+    assert 'below `if __name__ == "__main__":`' in last
+
+
 def test_a_client_stays_open_and_nothing_means_threads(client: Client) -> None:
     with open_client(client) as same:
         assert same is client

@@ -99,7 +99,7 @@ def paint_image(
     image = blank_image(out, painter, source.geobox)
     with bounded_cache():
         survey = source.survey(lambda done, total: progress("checking", done, total))
-        warn_about_grid(source, model)
+        warn_about_grid(source.name, source.geobox, model)
         verdict = compare_colours(raster.class_table, source.legend, survey.counts)
         warn_of_colours([(source, verdict)], is_default=legend is None and model.card.legend == CHESAPEAKE)
         tags = provenance(painter, source, survey)
@@ -257,17 +257,17 @@ def resampled(raster: Raster, model: GeneratorModel, settings: GenerateSettings)
     return result
 
 
-def warn_about_grid(labels: LabelRaster, model: GeneratorModel) -> None:
-    """Warn if labels have no CRS, or another pixel size (in metres) than the model was trained on."""
-    geobox, trained_on = labels.geobox, model.card.gsd
+def warn_about_grid(name: str, geobox: GeoBox, model: GeneratorModel) -> None:
+    """Warn if labels of that name have no CRS, or another pixel size (in metres) than the model was trained on."""
+    trained_on = model.card.gsd
     if geobox.crs is None:
-        _LOG.warning("%s: has no CRS; the image will have none either", labels.name)
+        _LOG.warning("%s: has no CRS; the image will have none either", name)
     elif trained_on is not None and ground_sampling_distance(geobox) is None:
         told = (
             "%s: its pixels are not in metres; the model was trained on %g m: warp it to a projected CRS first"
             " (rio warp FILE NEW --dst-crs EPSG:CODE)"
         )
-        _LOG.warning(told, labels.name, trained_on)
+        _LOG.warning(told, name, trained_on)
     else:
         told = "the model was trained on %g m and treats them as such (generate --resample-labels)"
-        warn_of_pixel_size(labels.name, geobox, trained_on, told)
+        warn_of_pixel_size(name, geobox, trained_on, told)

@@ -59,7 +59,7 @@ def lazy_image(
     model = loaded_model(model, settings.device)
     raster = resampled(raster, model, settings)
     source = LabelRaster(raster, choose_legend(raster, legend, model.card.legend))
-    warn_about_grid(source, model)
+    warn_about_grid(source.name, source.geobox, model)
     style = chosen_style(style, style_labels, model, settings, legend, style_bands)
     painter = painter_for(raster.geobox, model, settings, style)
     return _array(raster, painter, source.legend, provenance(painter, source) | MARK)

@@ -137,6 +137,7 @@ def twin(
     if judge is not None:
         tags |= {"GEOSYNTH_JUDGE_SHA256": judge.sha256, "GEOSYNTH_AGREEMENT": f"{agreement:g}"}
         check_fits(sources, judge.path, judge.card.legend.names, judge.card.bands)
+    grids = [(source.path, source.geobox) for source in sources]
     if emphasise is not None:
         tags[EMPHASIS] = ", ".join(f"{name}={factor:g}" for name, factor in emphasise.items())
         sources = [
@@ -147,6 +148,8 @@ def twin(
         engine(model, settings, client, scheduler, workers) as (loaded, decided, executor),
         contextlib.ExitStack() as held,
     ):
+        for name, geobox in grids:  # of the real places, also where labels are recombined
+            warn_about_grid(name, geobox, loaded)
         plans = [
             _plan(source, work.folder / name, loaded, decided, folds, progress)
             for source, name in zip(sources, store_names(sources), strict=True)
@@ -237,7 +240,6 @@ def _plan(
     progress: StageProgress,
 ) -> _Plan:
     labels = FoldLabels(source, legend_for(model.card, model.path, source), folds)
-    warn_about_grid(labels, model)
     survey = labels.survey(lambda done, total: progress("checking", done, total))
     painter = painter_for(source.geobox, model, settings)
     image = blank_image(place, painter, source.geobox)

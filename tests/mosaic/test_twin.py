@@ -204,7 +204,10 @@ def test_recombined_labels_are_painted_each_at_a_place_of_its_own(
     run: Callable[..., Any], store: Store, tiny_model: GeneratorModel, tmp_path: Path
 ) -> None:
     options = ["--model", str(tiny_model.path), "--emphasise", "water=1.2", "--tile-size", "64", "--tiles", "12"]
-    assert run("twin", "--data", store.path, "--out", tmp_path / "more.zarr", *options, "--precision", "fp32").code == 0
+    made = run("twin", "--data", store.path, "--out", tmp_path / "more.zarr", *options, "--precision", "fp32")
+    assert made.code == 0
+    assert made.err.startswith(f"warning: {store.path}: pixels of 0.6 m; the model was trained on 1 m")
+    assert "CRS" not in made.err  # that the twin's grid has none is as it should be
     found = Store(tmp_path / "more.zarr")
     assert (found.synthetic["GEOSYNTH_EMPHASIS"], found.geobox.crs) == ("water=1.2", None)
     assert len(found.scenes) == len(TileView(found, "train", 64)) == 12

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,10 @@ def name_of_band_files(files: Mapping[str, str]) -> str:
     differing = ("".join(one[start : len(one) - end]) for one in words)
     inside = ",".join(f"{band}={part}" for band, part in zip(files, differing, strict=True))
     text = f"{''.join(words[0][:start])}{{{inside}}}{''.join(words[0][len(words[0]) - end :])}"
-    if band_files(text) != dict(files):
+    is_inverse = False
+    with suppress(DataError):  # about a name that nobody wrote
+        is_inverse = band_files(text) == dict(files)
+    if not is_inverse:
         raise DataError(
             f"{', '.join(files.values())}: names of files of one image must differ in one part, as B04.tif and B08.tif"
         )

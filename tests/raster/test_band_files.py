@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from geosynth.errors import DataError, GridError, OutputError, RasterError
 from geosynth.evaluation.evaluate import evaluate
 from geosynth.files import refuse_inputs
 from geosynth.grid import Window
-from geosynth.inputs import band_files
+from geosynth.inputs import band_files, name_of_band_files
 from geosynth.raster.cast import CastImage
 from geosynth.raster.model_bands import open_bands
 from geosynth.raster.names import files_named, image_name
@@ -103,6 +104,19 @@ def test_braces_that_tell_no_files(inner: str) -> None:
         band_files(f"T1_{{{inner}}}.tif")
     with pytest.raises(DataError, match="one pair of braces"):
         band_files("{a,b}/{red=B04,nir=B08}.tif")
+
+
+@pytest.mark.parametrize("outside", ["T1_{}.tif", "s3://b/{}.tif", "{}/a.tif", "B04_{}_B08"])
+@pytest.mark.parametrize("inside", ["red=B04,nir=B08", "red=B04,nir=x/B8A_10m,B02=B02"])
+def test_one_name_stands_for_the_files_of_all_bands(outside: str, inside: str) -> None:
+    name = outside.replace("{}", f"{{{inside}}}")
+    assert name_of_band_files(band_files(name)) == name
+
+
+@pytest.mark.parametrize("names", [("a,b.tif", "c.tif"), ("a_{x,y}.tif", "b_{x,y}.tif"), ("a.tif", "a_1.tif")])
+def test_files_for_which_no_name_can_stand_are_refused(names: tuple[str, str]) -> None:
+    with pytest.raises(DataError, match=rf"^{re.escape(', '.join(names))}: names of files of one image must differ"):
+        name_of_band_files(dict(zip(("red", "nir"), names, strict=True)))
 
 
 def test_a_file_that_is_called_so_is_itself() -> None:

@@ -129,7 +129,7 @@ def test_stac_assets_of_one_band_each_are_one_image(tmp_path: Path) -> None:
         read_items(path, image_asset=["red", "blue"], labels=tmp_path / "map.tif")
     for other in ("https://host/T1/B04=.tif", "https://host/T1/B04,1.tif", hrefs["red"]):
         write_json(path, stac_item("scene", {**hrefs, "nir": other}))
-        with pytest.raises(DataError, match=r"must differ in one part|names no file for each band"):
+        with pytest.raises(DataError, match="must differ in one part"):
             read_items(path, image_asset=["red", "nir"], labels=tmp_path / "map.tif")
 
 

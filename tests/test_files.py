@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from geosynth.errors import DataError, OutputError, RasterError
-from geosynth.files import check_output, delete, replace, replacing, write_whole, writing
-from geosynth.inputs import read_values, sha256_of
+from geosynth.files import (
+    check_name,
+    check_output,
+    delete,
+    refuse_foreign,
+    refuse_inputs,
+    replace,
+    replacing,
+    write_whole,
+    writing,
+)
+from geosynth.inputs import absolute, read_values, sha256_of
 from geosynth.unfinished import check_place
 
 
@@ -22,6 +34,7 @@ def test_an_existing_output_passes_only_with_overwrite(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"image\.tif: already exists"):
         check_output(existing, overwrite=False)
     check_output(existing, overwrite=True)
+    check_output(tmp_path, overwrite=True)
 
 
 def test_a_dangling_link_is_in_the_way_too(tmp_path: Path) -> None:
@@ -66,7 +79,7 @@ def test_a_name_that_is_no_text_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_file_as_a_folder_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+    (tmp_path / "file").touch(0o755)  # which may be executed, as folders may
     with pytest.raises(OutputError, match="file is not a folder that may be written to"):
         check_output(tmp_path / "file" / "new" / "image.tif", overwrite=False)
 
@@ -78,9 +91,10 @@ def test_a_link_to_no_folder_is_refused_as_a_folder(target: str, tmp_path: Path)
         check_place(tmp_path / "link" / "image.tif")
 
 
-def test_a_folder_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("allowed", [os.R_OK | os.X_OK, os.R_OK | os.W_OK])
+def test_a_folder_without_permission_is_refused(allowed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Root may write anywhere, so the permission is taken away where it is asked for.
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path or mode | allowed == allowed)
     with pytest.raises(OutputError, match="may be written to"):
         check_output(tmp_path / "image.tif", overwrite=False)
 
@@ -99,11 +113,79 @@ def test_failures_to_write_are_one_line(error: Exception, said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_full_disk_is_said_where_the_library_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent folder does not exist yet, so it is the nearest that does whose disk is looked at."""
+
+    def free(space: int) -> None:
+        usage = SimpleNamespace(free=space)
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage if folder == tmp_path else 1 / 0)
+
+    for space, said in ((0, "No space left on device"), (1 << 30, "'block 7'")):
+        free(space)
+        with pytest.raises(OutputError, match=f"cannot be written: {said}$"), writing(tmp_path / "new/a.tif", KeyError):
+            raise KeyError("block 7")
+
+
+def test_the_cause_says_why_nothing_could_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot be written: bad tile$"), writing(tmp_path / "a.tif", RuntimeError):
+        raise RuntimeError("unknown") from ValueError("bad tile\nin detail")
+    with pytest.raises(OutputError, match=r"cannot be written: Quota"), writing(tmp_path / "a.tif", RuntimeError):
+        try:
+            raise OSError(122, "Quota exceeded")
+        except OSError:
+            raise RuntimeError("unknown")  # noqa: B904 - as in libraries
+
+
 def test_errors_of_ours_and_others_pass() -> None:
     for error in (RasterError("labels.tif: cannot be read"), ZeroDivisionError()):
         with pytest.raises(type(error)) as caught, writing(Path("image.tif")):
             raise error
         assert caught.value is error
+
+
+# --- Refusing what would be lost.
+
+
+def test_an_output_that_is_an_input_or_holds_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/red.tif", "in/nir.tif", "other.tif"):
+        write_whole(Path(name), name)
+    Path("link.tif").symlink_to("in/nir.tif")
+    others = [3, None, "nowhere.tif", "s3://bucket/{red,nir}.tif"]
+    for inputs in (["in/red.tif"], [Path("in/nir.tif")], ["in/{red,nir}.tif"], ["link.tif"]):
+        refuse_inputs(Path("new.tif"), [*others, *inputs])
+        refuse_inputs(Path("other.tif"), [*others, *inputs])
+        refuse_inputs(Path("in"), [*others, *inputs], replaced=False)
+        with pytest.raises(OutputError, match=r"^in: holds \S+, an input that would be lost; choose another name$"):
+            refuse_inputs(Path("in"), [*others, *inputs])
+    for inputs in ([Path("in/nir.tif")], ["in/{red,nir}.tif"], ["link.tif"]):
+        with pytest.raises(OutputError, match=r"^in/nir\.tif: is also an input and would be lost"):
+            refuse_inputs(Path("in/nir.tif"), [*others, *inputs], replaced=False)
+
+
+def test_only_folders_that_are_ours_or_empty_are_written_to(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    write_whole(tmp_path / "ours" / "mark.json", "{}")
+    write_whole(tmp_path / "ours" / "more", "")
+    for name in ("new", "empty", "ours"):
+        refuse_foreign(tmp_path / name, "mark.json")
+    write_whole(tmp_path / "foreign" / "letters", "")
+    write_whole(tmp_path / "file", "")
+    (tmp_path / "of folders" / "mark.json").mkdir(parents=True)
+    for name in ("foreign", "file", "of folders"):
+        with pytest.raises(OutputError, match=f"{name}: is a folder that holds something else"):
+            refuse_foreign(tmp_path / name, "mark.json")
+
+
+@pytest.mark.parametrize("name", ["a", "a.b", "...", "12_naip.tif", "\u68ee"])
+def test_names_of_items_that_files_may_have(name: str) -> None:
+    check_name(name, "list.csv")
+
+
+@pytest.mark.parametrize("name", [".", "..", "../a", "/a", "a\\b", "a\0"])
+def test_names_of_items_that_lead_elsewhere_are_refused(name: str) -> None:
+    with pytest.raises(DataError, match=r"^list\.csv: the name '.*' cannot be a file name"):
+        check_name(name, "list.csv")
 
 
 # --- Replacing what is there.
@@ -234,6 +316,27 @@ def test_what_a_merge_brings_may_be_said_anew(tmp_path: Path) -> None:
     text = "c: {b: &b {<<: &a {x: 1, y: 2}, x: 3}}\nd: {<<: *b, z: 4}\ne: {x: 1, 1: x, '1': y}\n"
     (tmp_path / "values.yaml").write_text(text)
     assert read_values(tmp_path / "values.yaml") == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.JSON", "a.geojson"])
+def test_json_is_not_read_as_yaml(tmp_path: Path, name: str) -> None:
+    """In YAML this number is a text, and tabs are no indentation."""
+    (tmp_path / name).write_text('{\n\t"shares": [1e3],\n\t"on": "2026-01-01"\n}')
+    assert read_values(tmp_path / name) == {"shares": [1000.0], "on": "2026-01-01"}
+
+
+def test_a_key_that_is_a_mapping_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text("? {a: 1}\n: 2\n")
+    with pytest.raises(DataError, match=r"values\.yaml: cannot be read as YAML: ") as caught:
+        read_values(tmp_path / "values.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["s3://bucket/a.tif", "https://host/a.tif", "/vsicurl/https://host/a.tif"])
+def test_a_remote_name_is_the_same_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute(name) == name
+    assert absolute("a.tif") == str(tmp_path / "a.tif")
 
 
 def test_a_folder_is_made_for_a_file(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from geosynth.models.looks.edge_effect import without_edges
+from geosynth.models.looks.edge_effect import shares_around, without_edges
 from geosynth.models.looks.labelled import TileStyles, fit_look
+from geosynth.models.looks.look import OBJECTS
 from geosynth.models.looks.prior import style_range
+from geosynth.models.looks.styles import local_statistics
 from geosynth.models.looks.unlabelled import cell_styles, fit_look_unlabelled
 
 COLOURS = torch.tensor([[-0.8, -0.6, -0.5, -0.9], [-0.4, -0.2, -0.4, 0.4], [0.1, 0.2, -0.2, 0.7], [0.6, 0.5, 0.4, 0.5]])
@@ -147,6 +149,39 @@ def test_a_class_looks_as_in_the_tile_that_is_most_alike():
     tones = look.of_tiles[:, 0, 0, 0]
     assert abs(tones[2] - tones[1]) < 0.01
     assert tones[1] - tones[0] > 0.1
+
+
+def test_objects_are_spread_evenly_over_the_pixels_of_a_class():
+    """Of a class whose pixels are listed cell by cell, the cells of the middle one of each eighth."""
+    images, labels = scene([0.1, 0.25, 0.45, 0.2])
+    labels[0, :100] = 4
+    lengths = (24, 8, 40, 24)
+    tiles = TileStyles.of(images, labels, 4, lengths)
+    styles, pixels = local_statistics(images, labels, 4, lengths)
+    for tile, numbers in enumerate(labels.numpy()):
+        around = shares_around(numbers, 4)
+        for index in range(4):
+            cells = np.repeat(np.arange(24 * 24), pixels[tile, index].int().flatten())  # of each pixel
+            of_pixels = styles[tile, index].flatten(1)[:, cells].double().mean(1)
+            torch.testing.assert_close(tiles.means[tile, index], of_pixels)
+            assert tiles.pixels[tile, index] == len(cells) == (numbers == index).sum()
+            chosen = cells[[-(-len(cells) * (2 * part + 1) // (2 * OBJECTS)) - 1 for part in range(OBJECTS)]]
+            assert torch.equal(tiles.objects[tile, index].float(), styles[tile, index].flatten(1)[:, chosen].T)
+            np.testing.assert_array_equal(tiles.around[tile, index], around[index].ravel()[chosen])
+
+
+@pytest.mark.parametrize(("loud", "quiet", "nearer"), [(4.0, 0.1, 1), (1.0, 0.06, 0)])
+def test_what_is_alike_is_judged_in_standard_units_and_by_what_tiles_hold_much_of(loud, quiet, nearer):
+    """Of four tiles two lack class 0; a few pixels of class 2, in which each is like the other tile, do not count."""
+    means = torch.zeros(4, 3, 12, dtype=torch.float64)
+    means[:, 0, :2] = torch.tensor([5.0, 0.05])
+    means[:, 1, 0] = torch.tensor([0.0, 10.0, loud, 10.0 - loud])
+    means[:, 1, 1] = torch.tensor([0.0, 0.1, quiet, 0.1 - quiet])
+    means[:, 2, 2] = torch.tensor([0.0, 1.0, 1.0 - nearer, nearer])
+    pixels = torch.tensor([[1000, 1000, 1000], [1000, 1000, 1000], [0, 1000, 300], [0, 1000, 300]]).double()
+    objects = torch.arange(4).view(4, 1, 1, 1).expand(4, 3, 8, 12).double()
+    full, _ = TileStyles(means, pixels, objects, alike(objects)).completed()
+    assert full[:, 0, 0, 0].tolist() == [0, 1, nearer, 1 - nearer]
 
 
 def test_a_tile_of_many_pixels_lends_its_look_to_many_tiles():

@@ -136,12 +136,13 @@ def test_files_of_models_without_regions_are_as_before():
 
 
 def test_a_region_is_measured_as_a_whole():
-    """The two slopes of a roof are part of its spread, those of its neighbour are not."""
+    """The two slopes of a roof are part of its spread, those of its neighbour are not; also in the first corner."""
     labels = np.zeros((104, 160), np.uint8)
     roofs = [(slice(8, 24), slice(8, 40)), (slice(8, 30), slice(48, 64)), (slice(64, 72), slice(104, 120))]
+    roofs.append((slice(0, 6), slice(0, 8)))
     rng = torch.Generator().manual_seed(0)
     image = 0.05 * torch.randn(1, 2, 104, 160, generator=rng)
-    for level, (rows, columns) in zip((-0.4, 0.1, 0.5), roofs, strict=True):
+    for level, (rows, columns) in zip((-0.4, 0.1, 0.5, 0.3), roofs, strict=True):
         labels[rows, columns] = CLASS
         middle = (rows.start + rows.stop) // 2
         image[..., rows.start : middle, columns] += level - 0.2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from geosynth.models.looks.edge_effect import shares_around, without_edges
+from geosynth.models.looks.edge_effect import of_edges, shares_around, without_edges
 from geosynth.models.looks.labelled import TileStyles, fit_look
 from geosynth.models.looks.look import OBJECTS
 from geosynth.models.looks.prior import style_range
@@ -220,10 +220,11 @@ def test_the_tiles_that_are_kept_are_evenly_spread(known, kept):
 
 def test_what_the_liveliest_lose_the_others_gain():
     """The mean of squares of spreads and detail stays, so that the image's variance does."""
-    objects = 0.3 * torch.randn(40, 1, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    tiles = TileStyles(torch.zeros(40, 1, 12).double(), torch.full((40, 1), 1000.0).double(), objects, alike(objects))
+    objects = torch.randn(40, 2, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    objects *= torch.tensor([0.3, 0.1]).view(2, 1, 1)
+    tiles = TileStyles(torch.zeros(40, 2, 12).double(), torch.full((40, 2), 1000.0).double(), objects, alike(objects))
     observed, drawn = (
-        (2 * values).exp()[..., 4:10].mean((0, 1, 2))
+        (2 * values).exp()[..., 4:10].mean((0, 2))
         for values in (objects - objects.mean((0, 2), keepdim=True), fit_look(tiles).departures.double())
     )
     torch.testing.assert_close(drawn, observed, rtol=5e-3, atol=0)
@@ -245,6 +246,42 @@ def test_what_is_even_where_it_was_measured_is_not_flecked_with_known_tones(know
     assert (within(10.0) > 0.5 * usual)[:, :4].all()
     little = tiles._replace(pixels=torch.full_like(tiles.pixels, 130))  # 520 of each class in all
     assert (within(0.01, little) > 0.2 * usual)[:, :4].all()
+
+
+def test_tiles_are_drawn_as_observed_but_for_what_is_rare():
+    """What the shares around explain is left out while rare colours are reduced, and comes back afterwards."""
+    images, labels = scene([0.1, 0.25, 0.45, 0.2])
+    tiles = TileStyles.of(images, labels, 4, (24,) * 4)
+    look = fit_look(tiles)
+    objects, around = tiles.completed()
+    assert look.edge_effect.abs().max() > 0.1
+    assert torch.equal(look.around, around.float())
+    departures = (objects - objects.mean((0, 2), keepdim=True)).float()
+    assert ((look.departures - departures)[..., :4].abs() < 1e-5).float().mean() > 0.95
+    torch.testing.assert_close(look.shares, labels.flatten().bincount(minlength=4) / labels.numel())
+
+
+def test_few_tiles_share_a_look_with_known_ones(known):
+    """Four tiles count as many as the known look's variation: half of its tiles are taken from them, evenly spread."""
+    images, labels = scene([0.0, 0.3, 0.5, 0.2], 0.9, 0.1, seed=1)
+    tiles = TileStyles.of(images, labels, 4, (24,) * 4)
+    look, (_, own) = fit_look(tiles, known), tiles.completed()
+    lacks = torch.tensor([True, False, False, False])
+    taken = (torch.arange(4).unsqueeze(1) < 2) & ~lacks
+    assert torch.equal(look.around, torch.where(taken.unsqueeze(2), own[[0, 2, 0, 0]].float(), known.around))
+    # Means were measured at other shares than those that are drawn.
+    plain = fit_look(tiles, replace(known, edge_effect=torch.zeros_like(known.edge_effect)))
+    drawn, measured = (of_edges(shares, known.edge_effect).mean((0, 2)) for shares in (look.around, own.float()))
+    assert (drawn - measured)[~lacks].abs().amax(1).min() > 1e-3
+    torch.testing.assert_close(look.mean - plain.mean, (drawn - measured) * ~lacks.unsqueeze(1), atol=1e-5, rtol=0)
+
+
+def test_known_tiles_vary_as_they_do_beside_livelier_ones(known):
+    tiles = TileStyles.of(*scene([0.1, 0.25, 0.45, 0.2], seed=5), 4, (24,) * 4)
+    middle = tiles.objects.mean(2, keepdim=True)
+    lively = tiles._replace(objects=middle + 10 * (tiles.objects - middle))
+    changed = (fit_look(lively, known).departures - known.departures)[2:]  # but for what shares around explain
+    torch.testing.assert_close(changed, changed[:1, :, :1].expand_as(changed), atol=1e-4, rtol=0)
 
 
 def test_other_spreads_do_not_change_the_colours_of_a_class_that_lacks(known):

@@ -209,6 +209,8 @@ def test_what_a_generator_shows_meanwhile_does_not_change_its_key():
         ("diversity", {"lambdas": [4], "train.prior_share": 0}, "prior_share"),
         ("diversity", {"train.diversity_weight": 4}, "from lambdas"),
         ("replace", {"seeds": 0}, "seeds"),
+        ("augment", {"emphasise": {"road": 3}}, "go together; give both or neither"),
+        ("augment", {"arms": ["real", "real + emphasised synthetic + ordinary"]}, "go together"),
     ],
 )
 def test_settings_that_cannot_work_are_one_line(sweep, changes, words):
@@ -233,3 +235,17 @@ def test_settings_from_a_file_and_from_the_command_line(tmp_path):
     assert (settings.segment.steps, settings.segment.tile_size) == (8, 64)
     assert (settings.train.steps, settings.train.base_width) == (9, 8)
     assert StudySettings.resolve("replace", **{**SMALL, "tiles": 8}).segment.steps == 4
+    file.write_text("segment:\n")  # nothing chosen
+    assert StudySettings.resolve("replace", config=file, **{"segment.steps": 8}).segment.steps == 8
+
+
+def test_seeds_follow_the_first_one():
+    assert list(StudySettings.resolve("replace", first_seed=3, seeds=2).all_seeds) == [3, 4]
+
+
+def test_judged_and_emphasised_arms_must_be_asked_for():
+    usual = ("real", "real + ordinary", "real + synthetic", "real + synthetic + ordinary")
+    assert StudySettings.resolve("augment").arms == usual
+    assert StudySettings.resolve("replace").arms == ("mixed",)
+    asked = (*usual, "real + emphasised synthetic + ordinary")
+    assert StudySettings.resolve("augment", arms=asked, emphasise={"road": 3}).arms == asked

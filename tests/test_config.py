@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from geosynth import config
 from geosynth.config import (
@@ -58,8 +57,13 @@ def test_files_may_be_paths_and_numbers_of_numpy():
 
 
 def test_settings_cannot_be_changed():
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(SettingsError) as refused:
         TrainSettings().steps = 5
+    assert (
+        str(refused.value)
+        == "steps: settings do not change; make others: TrainSettings.changed(settings, {'steps': 5})"
+    )
+    assert TrainSettings.changed(TrainSettings(seed=1), {"steps": 5}) == TrainSettings(seed=1, steps=5)
 
 
 @pytest.mark.parametrize(

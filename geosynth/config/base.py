@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -32,6 +32,18 @@ class Settings(BaseModel):
             raise _settings_error(type(self), error) from error
 
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # as BaseModel's: not called for parts
+
+    if not TYPE_CHECKING:  # as in BaseModel: else type checkers would accept any name
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Refuse to change a setting.
+
+            Raises:
+                SettingsError: always; it says how to make changed settings.
+            """
+            own = type(self).__name__
+            what = f"settings do not change; make others: {own}.changed(settings, {{{name!r}: {value!r}}})"
+            raise SettingsError(what, setting=name)
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:

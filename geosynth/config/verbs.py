@@ -177,6 +177,8 @@ class SegmentSettings(Settings):
             raise SettingsError(f"must be at most tile_size, {self.tile_size} px", setting="crop_size")
         if self.coarse is not None and self.real_tiles == 0:
             raise SettingsError("needs real tiles, which show the classes under each coarse one", setting="coarse")
+        if self.coarse is None:
+            self.refuse_idle("without coarse", "coarse_tiles")
         return self
 
 

@@ -54,7 +54,7 @@ def test_a_stac_collection_with_named_assets(folder: Path, capsys: pytest.Captur
     assert "it has naip, truth" in error
     assert error.count("\n") == 1
     assets = ("--image-asset", "naip", "--labels-asset", "truth")
-    for option in (("--by", "clusters"), ("--shares", "1,0,1")):
+    for option in (("--by", "clusters"), ("--shares", "1,0,1"), ("--seed", "0")):
         assert run(*common, *assets, *option) == 1
         said = f"error: {option[0]}: no effect: the items name their folds already; leave it out\n"
         assert capsys.readouterr().err == said

@@ -78,6 +78,9 @@ def test_a_twin_that_is_given_is_used(run, monkeypatch, tmp_path, options, expec
         (("--real-tiles", "0", "--set", "coarse=nlcd"), "error: coarse: needs real tiles"),
         (("--synthetic-tiles", "2"), "synthetic tiles need a twin"),
         (("--init", ".", "--weights", "imagenet"), "--weights: no effect with --init"),
+        (("--init", ".", "--set", "weights=imagenet"), "error: weights: no effect with --init"),
+        (("--set", "agreement=0.1"), "error: agreement: no effect without --judge"),
+        (("--set", "coarse_tiles=2"), "error: coarse_tiles: no effect without coarse"),
     ],
 )
 def test_refusals_are_one_line(run, segment_store, tmp_path, options, said):

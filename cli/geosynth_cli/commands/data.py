@@ -195,7 +195,7 @@ def ingest(
         int | None, pixels_option("--block-size", "For --by blocks: side of a block, pixels; default 1024.")
     ] = None,
     buffer: Buffer = "0",
-    seed: Annotated[int, typer.Option("--seed", help="Random seed of the split into folds.")] = 0,
+    seed: Annotated[int | None, typer.Option("--seed", help="Random seed of the split into folds; default 0.")] = None,
     per: Annotated[
         str | None, typer.Option("--per", help="Make a store for each year, month or day of the items' dates.")
     ] = None,

@@ -78,8 +78,7 @@ def segment(
     """
     import geosynth
 
-    refuse_idle("with --init", init is not None, weights=weights)
-    changes = given(
+    values = given(
         other,
         real_tiles=real_tiles,
         synthetic_tiles=synthetic_tiles,
@@ -91,11 +90,16 @@ def segment(
         batch_size=batch_size,
         seed=seed,
     )
+    settings = geosynth.SegmentSettings.parse(values)
+    if init is not None:
+        settings.refuse_idle("with --init", "weights")
+    if judge is None:
+        settings.refuse_idle("without --judge", "agreement")
     with naming_what_is_kept(out / "last.ckpt"), progress_bar("segment") as progress:
         report = geosynth.segment(
             data,
             out,
-            geosynth.SegmentSettings.parse(changes),
+            settings,
             synthetic=synthetic,
             init=init,
             judge=judge,

@@ -68,7 +68,7 @@ def ingest(
     shares: Sequence[float] | None = None,
     block_size: int = 1024,
     buffer: float | str = 0.0,
-    seed: int = 0,
+    seed: int | None = None,
     per: Per | None = None,
     scheduler: str | None = None,
     overwrite: bool = False,
@@ -109,7 +109,7 @@ def ingest(
         shares: of the folds train, val, test; None for 0.7, 0.1, 0.2.
         block_size: side of "blocks", in pixels.
         buffer: width of the gap between folds: metres, or pixels as in "64px".
-        seed: of the split.
+        seed: of the split; None for 0.
         per: "year", "month" or "day": a store for each period in the items' dates, all on one grid with one split.
         scheduler: address of a Dask scheduler whose workers see the same files; None for threads.
         overwrite: replace a store at `out` once the new one is complete.
@@ -147,7 +147,7 @@ def ingest(
     sources = open_scenes(listed, to_legend, from_legend, bands, target)
     if per is not None:
         sources = [part for source in sources for part in source.by_date(per)]
-    folds = _chosen_folds(sources, {"by": by, "shares": shares})
+    folds = _chosen_folds(sources, {"by": by, "shares": shares, "seed": seed})
     rule = rule if folds else rule.settled(sources)
     rule.model_copy(update={"stratify": False}).apply(sources, folds=folds)  # refuses early, counts nothing
     options = {"by": by, "shares": shares, "seed": seed, "block_size": block_size, "buffer": buffer, "per": per}
@@ -177,7 +177,9 @@ def ingest(
     return open_stores(work.out)
 
 
-def _rule(by: str | None, shares: Sequence[float] | None, block_size: int, buffer: float | str, seed: int) -> SplitRule:
+def _rule(
+    by: str | None, shares: Sequence[float] | None, block_size: int, buffer: float | str, seed: int | None
+) -> SplitRule:
     """How folds are chosen, unless the items name theirs."""
     if by not in (None, "clusters", "blocks"):
         raise SettingsError(f"clusters or blocks, not {by!r}", setting="by")

@@ -1,5 +1,6 @@
 """Settings: round trips, one-line errors, and what follows from a depth."""
 
+import inspect
 import json
 import re
 import subprocess
@@ -24,7 +25,7 @@ from geosynth.config import (
     StudySettings,
     TrainSettings,
 )
-from geosynth.config.base import read_yaml
+from geosynth.config.base import read_yaml, takes
 from geosynth.errors import GeosynthError, SettingsError
 
 DEPTHS = ("less", "normal", "more", "most")
@@ -109,6 +110,43 @@ def test_errors_are_one_line_that_names_the_setting(kind, values, words):
     assert all(word in message for word in words), message
     assert not re.match(r"[A-Z]\w*Settings|.*Input should", message), "users know names of settings"
     assert isinstance(caught.value, GeosynthError)
+
+
+def test_settings_at_their_limits_are_accepted():
+    assert SegmentSettings(tile_size=64, crop_size=64).crop_size == 64
+    assert SegmentSettings(real_tiles=0).coarse is None
+    assert SegmentSettings(coarse="nlcd", real_tiles=1).real_tiles == 1
+    assert SegmentSettings(coarse="nlcd").real_tiles is None
+    assert GenerateSettings(max_memory="4GB").max_memory == 4 * 10**9
+    assert GenerateSettings(max_memory="512MiB").max_memory == 512 << 20
+
+
+@pytest.mark.parametrize(("weights", "file"), [("none", None), ("imagenet", None), ("a/imagenet", Path("a/imagenet"))])
+def test_weights_may_name_a_file(weights, file):
+    assert SegmentSettings(weights=weights).weights_file == file
+
+
+def test_the_start_of_a_generator_decides_how_windows_are_joined():
+    convolutional = GeneratorSettings(num_classes=5, num_bands=3, latent_size=0, depth="less")
+    linear = GeneratorSettings.reference(5, 3, crop_size=128)
+    assert GenerateSettings().mode(convolutional) == "exact"
+    assert GenerateSettings(overlap=32).mode(linear) == "blend"
+    assert GenerateSettings(mosaic="blend", overlap=32).mode(convolutional) == "blend"
+    for mosaic in (None, "exact"):
+        with pytest.raises(SettingsError, match=r"^overlap: no effect in an exact mosaic"):
+            GenerateSettings(mosaic=mosaic, overlap=32).mode(convolutional)
+
+
+def test_functions_show_the_settings_that_they_take():
+    @takes(SegmentSettings)
+    def function(data: str, *, out: str = "here", **changes: object) -> None:
+        """Takes settings by name."""
+
+    shown = inspect.signature(function).parameters
+    assert list(shown) == ["data", "out", *SegmentSettings.model_fields]
+    for name, field in SegmentSettings.model_fields.items():
+        assert shown[name].kind is inspect.Parameter.KEYWORD_ONLY
+        assert (shown[name].default, shown[name].annotation) == (field.default, field.annotation)
 
 
 @pytest.mark.parametrize(

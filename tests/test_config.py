@@ -1,5 +1,6 @@
 """Settings: round trips, one-line errors, and what follows from a depth."""
 
+import ast
 import inspect
 import json
 import re
@@ -275,6 +276,14 @@ def test_every_setting_is_described(name):
     kind = getattr(config, name)
     assert [field for field, info in kind.model_fields.items() if not info.description] == []
     assert "Attributes:" not in kind.__doc__  # beside the fields, not above them
+
+
+def test_type_checkers_see_which_settings_have_defaults():
+    """By name only, unless they use pydantic's plugin; else they ask for every setting in each call."""
+    for path in Path(config.__file__).parents[1].rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field":
+                assert not node.args, f"{path}, line {node.lineno}: write Field(default=...)"
 
 
 def test_settings_need_no_torch():

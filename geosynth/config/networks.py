@@ -51,11 +51,11 @@ class GeneratorSettings(Settings):
     """Number of classes in the legend, nodata not counted."""
     num_bands: int = Field(ge=1, le=4096)
     """Number of bands of the image."""
-    base_width: int = Field(64, ge=2, le=4096)
+    base_width: int = Field(default=64, ge=2, le=4096)
     """Channels at full resolution ("ngf" of the reference implementation)."""
-    max_multiple: int = Field(16, ge=1, le=16)
+    max_multiple: int = Field(default=16, ge=1, le=16)
     """The coarse blocks have at most this many times `base_width` channels (reference: 16)."""
-    hidden_channels: int = Field(128, ge=1, le=4096)
+    hidden_channels: int = Field(default=128, ge=1, le=4096)
     """Channels of the hidden layer inside each modulation (reference: 128)."""
     depth: Depth = "normal"
     """How often the resolution doubles: "less" is four times; the others are named as in the reference."""
@@ -65,9 +65,9 @@ class GeneratorSettings(Settings):
     "convolution" makes them from labels, latent and noise by a 3x3 convolution: shift-equivariant, so without seams.
     "linear" is the start of the reference, for one `crop_size` only.
     """
-    latent_size: int = Field(64, ge=0, le=4096)
+    latent_size: int = Field(default=64, ge=0, le=4096)
     """Length of the style vector z; 0 for none."""
-    noise_channels: int = Field(16, ge=0, le=4096)
+    noise_channels: int = Field(default=16, ge=0, le=4096)
     """Number of noise maps that enter at the start."""
     stage_noise: bool = True
     """Whether a noise map enters in each block, with a strength learned for each class and channel."""
@@ -76,11 +76,11 @@ class GeneratorSettings(Settings):
 
     "zeros" (the reference) shows the network where a crop ends; "replicate" does not.
     """
-    crop_size: int | None = Field(None, ge=1, le=1 << 16)
+    crop_size: int | None = Field(default=None, ge=1, le=1 << 16)
     """Side of the training crops in pixels; only for the linear start."""
     style_lengths: tuple[int, ...] = ()
     """For each class, the pixels over which its look is even; empty for a generator not conditioned on looks."""
-    style_width: int = Field(16, ge=1, le=4096)
+    style_width: int = Field(default=16, ge=1, le=4096)
     """Length of the vector by which the layers get the look of a class."""
     style_regions: tuple[int, ...] = ()
     """Class indices of the classes whose connected regions, such as roofs, have one look each."""
@@ -221,9 +221,9 @@ class EncoderSettings(Settings):
 
     num_bands: int = Field(ge=1, le=4096)
     """Number of bands of the image."""
-    base_width: int = Field(64, ge=1, le=4096)
+    base_width: int = Field(default=64, ge=1, le=4096)
     """Channels after the first convolution (reference: 64)."""
-    latent_size: int = Field(64, ge=1, le=4096)
+    latent_size: int = Field(default=64, ge=1, le=4096)
     """Length of z (reference: 256)."""
     num_layers: Literal[5, 6] = 6
     """Number of convolutions with stride 2 (reference: 6 for crops from 256 px on, else 5)."""
@@ -236,9 +236,9 @@ class DiscriminatorSettings(Settings):
     """Number of classes in the legend, nodata not counted."""
     num_bands: int = Field(ge=1, le=4096)
     """Number of bands of the image."""
-    base_width: int = Field(64, ge=1, le=4096)
+    base_width: int = Field(default=64, ge=1, le=4096)
     """Channels after the first convolution (reference: 64)."""
-    num_scales: int = Field(2, ge=1, le=8)
+    num_scales: int = Field(default=2, ge=1, le=8)
     """Number of discriminators, each of which sees the image at half the resolution of the previous one."""
 
 
@@ -249,7 +249,7 @@ class OasisSettings(Settings):
     """Number of classes in the legend; the network has one more, "fake"."""
     num_bands: int = Field(ge=1, le=4096)
     """Number of bands of the image."""
-    base_width: int = Field(64, ge=1, le=4096)
+    base_width: int = Field(default=64, ge=1, le=4096)
     """Channels at full resolution (paper: 64)."""
-    num_levels: int = Field(6, ge=1, le=6)
+    num_levels: int = Field(default=6, ge=1, le=6)
     """How often the resolution is halved on the way down (paper: 6, for crops of 256 px)."""

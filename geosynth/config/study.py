@@ -59,13 +59,13 @@ class StudySettings(Settings):
 
     sweep: ClassVar[str]
 
-    seeds: int = Field(3, ge=1, le=1000)
+    seeds: int = Field(default=3, ge=1, le=1000)
     """Number of seeds; intervals need at least two.
 
     Each means another choice of tiles, another generator (if the study trains it), another synthetic twin and another
     initialisation of the segmenter.
     """
-    first_seed: int = Field(0, ge=0, lt=2**31)
+    first_seed: int = Field(default=0, ge=0, lt=2**31)
     """The first seed; the others follow it."""
     train_fold: Literal["train", "val", "test"] = "train"
     """Fold whose tiles segmenters are trained on."""
@@ -131,9 +131,9 @@ class ReplaceSettings(StudySettings):
 
     tiles: Count = 100
     """Total number of tiles."""
-    shares: tuple[Share, ...] = Field((0.0, 0.25, 0.5, 0.75, 1.0), min_length=1)
+    shares: tuple[Share, ...] = Field(default=(0.0, 0.25, 0.5, 0.75, 1.0), min_length=1)
     """Shares of synthetic tiles to compare, 0 to 1."""
-    arms: tuple[ReplaceArm, ...] = Field(_usual(get_args(ReplaceArm)), min_length=1)
+    arms: tuple[ReplaceArm, ...] = Field(default=_usual(get_args(ReplaceArm)), min_length=1)
     """What is compared if there are synthetic tiles.
 
     "judged mixed", which is not a default arm, leaves out synthetic pixels that the segmenter of the real tiles (share
@@ -165,11 +165,11 @@ class AugmentSettings(StudySettings, EmphasisSettings):
 
     sweep: ClassVar[str] = "augment"
 
-    real_tiles: tuple[Count, ...] = Field((10, 20, 40, 80), min_length=1)
+    real_tiles: tuple[Count, ...] = Field(default=(10, 20, 40, 80), min_length=1)
     """Numbers of real tiles to compare."""
     synthetic_tiles: Count = 100
     """Number of synthetic tiles that are added."""
-    arms: tuple[Arm, ...] = Field(ARMS, min_length=1)
+    arms: tuple[Arm, ...] = Field(default=ARMS, min_length=1)
     """What is compared; "ordinary" means ordinary augmentation.
 
     Two kinds are not default arms: "judged" leaves out synthetic pixels that the segmenter of "real + ordinary" doubts,
@@ -182,7 +182,7 @@ class DiversitySettings(StudySettings):
 
     sweep: ClassVar[str] = "diversity"
 
-    lambdas: tuple[Lambda, ...] = Field((0.0, 2.0, 4.0, 6.0, 8.0, 10.0), min_length=1)
+    lambdas: tuple[Lambda, ...] = Field(default=(0.0, 2.0, 4.0, 6.0, 8.0, 10.0), min_length=1)
     """The weights of the term, see `TrainSettings.diversity_weight`."""
     tiles: Count = 100
     """Number of synthetic tiles that a segmenter is trained on."""
@@ -212,15 +212,15 @@ class TransferSettings(StudySettings, EmphasisSettings):
 
     sweep: ClassVar[str] = "transfer"
 
-    seeds: int = Field(5, ge=1, le=1000)
+    seeds: int = Field(default=5, ge=1, le=1000)
     """As in the other sweeps, but more by default, as a target has few places, on which segmenters differ much."""
     tiles: Count = 100
     """Number of the source's tiles that a segmenter is trained on."""
-    target_tiles: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    target_tiles: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
     """The values of k, numbers of labelled tiles of the target's train fold, to compare."""
-    target_steps: int = Field(200, ge=1, lt=2**31)
+    target_steps: int = Field(default=200, ge=1, lt=2**31)
     """Steps on the k tiles, after `segment.steps` on those of the source."""
-    arms: tuple[TransferArm, ...] = Field(TRANSFER_ARMS, min_length=1)
+    arms: tuple[TransferArm, ...] = Field(default=TRANSFER_ARMS, min_length=1)
     """What is compared.
 
     "source": the source's real imagery. "matched": the same, matched to the target's histogram in each band. "painted":

@@ -151,23 +151,23 @@ class TrainSettings(Settings):
 
     The settings of these networks are then the model's. None starts from random weights.
     """
-    steps: int = Field(1000, ge=1, lt=2**31)
+    steps: int = Field(default=1000, ge=1, lt=2**31)
     """Number of updates of the generator."""
     max_time: Duration | None = None
     """Time after which to end earlier: seconds, or text such as "90m" or "1h30m"; None for no limit.
 
     Learning rates then follow the clock, too, so that they are lowest at the end.
     """
-    batch_size: int = Field(8, ge=1, le=1 << 16)
+    batch_size: int = Field(default=8, ge=1, le=1 << 16)
     """Patches per step, over all devices and parts."""
-    parts: int = Field(1, ge=1, le=1 << 16)
+    parts: int = Field(default=1, ge=1, le=1 << 16)
     """Number of parts in which a device processes its share of the batch, one after the other (gradient accumulation).
 
     More parts take less memory and more time.
     """
-    crop_size: int = Field(128, ge=64, le=1 << 16)
+    crop_size: int = Field(default=128, ge=64, le=1 << 16)
     """Side of a patch in pixels."""
-    class_balance: float = Field(0.0, ge=0, le=1)
+    class_balance: float = Field(default=0.0, ge=0, le=1)
     """To what extent patches are drawn by class instead of by area.
 
     At 0 all places are equally likely; at 1 all classes are (a class is drawn, then a pixel of it, then a patch that
@@ -178,19 +178,19 @@ class TrainSettings(Settings):
 
     If False, north stays up, and shadows fall as in the imagery.
     """
-    base_width: int = Field(24, ge=2, le=4096)
+    base_width: int = Field(default=24, ge=2, le=4096)
     """See `GeneratorSettings.base_width`."""
-    max_multiple: int = Field(16, ge=1, le=16)
+    max_multiple: int = Field(default=16, ge=1, le=16)
     """See `GeneratorSettings.max_multiple`."""
-    hidden_channels: int = Field(64, ge=1, le=4096)
+    hidden_channels: int = Field(default=64, ge=1, le=4096)
     """See `GeneratorSettings.hidden_channels`."""
     depth: Depth = "less"
     """See `GeneratorSettings.depth`."""
     start: Literal["convolution", "linear"] = "convolution"
     """See `GeneratorSettings.start`."""
-    latent_size: int = Field(64, ge=1, le=4096)
+    latent_size: int = Field(default=64, ge=1, le=4096)
     """See `GeneratorSettings.latent_size`."""
-    noise_channels: int = Field(16, ge=0, le=4096)
+    noise_channels: int = Field(default=16, ge=0, le=4096)
     """See `GeneratorSettings.noise_channels`."""
     stage_noise: bool = True
     """See `GeneratorSettings.stage_noise`."""
@@ -200,7 +200,7 @@ class TrainSettings(Settings):
     """For a generator conditioned on looks, instead of latent and encoder: see `GeneratorSettings.style_lengths`. One
     number, or one for each class; empty for a generator that is not conditioned on looks.
     """
-    style_width: int = Field(16, ge=1, le=4096)
+    style_width: int = Field(default=16, ge=1, le=4096)
     """See `GeneratorSettings.style_width`."""
     style_regions: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """See `GeneratorSettings.style_regions`."""
@@ -213,11 +213,11 @@ class TrainSettings(Settings):
     """
     store_shares: tuple[Annotated[float, Field(gt=0)], ...] = ()
     """Relative number of patches from each store, in their order; empty to draw by area, or by class."""
-    colour_change: float = Field(0.5, ge=0, le=1)
+    colour_change: float = Field(default=0.5, ge=0, le=1)
     """For a generator conditioned on looks: share of the patches with their own look whose colours are changed."""
-    encoder_width: int = Field(32, ge=1, le=4096)
+    encoder_width: int = Field(default=32, ge=1, le=4096)
     """See `EncoderSettings.base_width`."""
-    prior_share: float = Field(0.25, ge=0, le=1)
+    prior_share: float = Field(default=0.25, ge=0, le=1)
     """Share of the batch whose style is drawn, as in `generate`, instead of read from or measured in the real image.
 
     At 1 there is no encoder. Losses that compare a fake with its real image use the other patches, or all patches if
@@ -225,43 +225,43 @@ class TrainSettings(Settings):
     """
     discriminator: Literal["patch", "oasis"] = "patch"
     """Multi-scale "patch" (Park et al. 2019), or "oasis", a U-Net that segments (Schoenfeld et al. 2021)."""
-    discriminator_width: int = Field(48, ge=1, le=4096)
+    discriminator_width: int = Field(default=48, ge=1, le=4096)
     """Width of the discriminator: see `base_width` of `DiscriminatorSettings` and `OasisSettings`."""
-    projected_weight: float = Field(0.0, ge=0)
+    projected_weight: float = Field(default=0.0, ge=0)
     """Weight of a second discriminator, which sees features of EfficientNet-Lite0; 0 for none.
 
     It teaches textures in few steps and from few tiles (projected GANs, Sauer et al. 2021).
     """
-    num_scales: int = Field(2, ge=1, le=8)
+    num_scales: int = Field(default=2, ge=1, le=8)
     """See `DiscriminatorSettings.num_scales`; for "patch" only."""
-    generator_rate: float = Field(1e-4, gt=0)
+    generator_rate: float = Field(default=1e-4, gt=0)
     """Adam's learning rate for the generator and the encoder."""
-    discriminator_rate: float = Field(4e-4, gt=0)
+    discriminator_rate: float = Field(default=4e-4, gt=0)
     """Adam's learning rate for the discriminator; higher than the generator's (TTUR, Heusel et al. 2017)."""
-    noise_rate: float = Field(10.0, ge=0)
+    noise_rate: float = Field(default=10.0, ge=0)
     """Learning rate of the noise strengths, as a multiple of `generator_rate`.
 
     They start small and are few, so they should learn faster than other weights; 0 leaves them unchanged.
     """
-    style_rate: float = Field(8.0, ge=0)
+    style_rate: float = Field(default=8.0, ge=0)
     """Learning rate of the layers that condition a generator on looks, as a multiple of `generator_rate`.
 
     They start from zero, in a model that may have learned everything else.
     """
     adam_betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.0, 0.9)
     """Adam's decay rates of its two running means."""
-    kl_weight: float = Field(0.05, ge=0)
+    kl_weight: float = Field(default=0.05, ge=0)
     """Weight of the VAE's Kullback-Leibler term, which is summed over latent numbers and averaged over the batch."""
-    feature_weight: float = Field(10.0, ge=0)
+    feature_weight: float = Field(default=10.0, ge=0)
     """Weight of feature matching, averaged over scales; for "patch" only."""
-    mean_weight: float = Field(5.0, ge=0)
+    mean_weight: float = Field(default=5.0, ge=0)
     """Weight of the L1 distance between means of blocks of 8 x 8 px in the real image and in the fake.
 
     It keeps colours in their places.
     """
-    style_weight: float = Field(4.0, ge=0)
+    style_weight: float = Field(default=4.0, ge=0)
     """Weight of the distance between the looks asked for and those measured in the fakes."""
-    perceptual_weight: float = Field(0.0, ge=0)
+    perceptual_weight: float = Field(default=0.0, ge=0)
     """Weight of the distance between features of a pretrained network; 0 for none.
 
     The network sees the composites of `geosynth.models.perceptual.composites`.
@@ -270,26 +270,26 @@ class TrainSettings(Settings):
     """That network: "efficientnet-lite0" (installed, offline) or "vgg19" (as in the reference)."""
     perceptual_path: FileName | None = None
     """A local file of VGG19's weights; None lets torchvision download them."""
-    diversity_weight: float = Field(0.0, ge=0)
+    diversity_weight: float = Field(default=0.0, ge=0)
     """Weight of the term that keeps styles different: lambda of DSGAN (Yang et al. 2019); 0 for none.
 
     It needs a second fake in each step.
     """
-    diversity_limit: float = Field(1.0, gt=0)
+    diversity_limit: float = Field(default=1.0, gt=0)
     """tau of DSGAN: ratio of the distance of two images to that of their latents, beyond which more is no better."""
     diversity_distance: Literal["pixels", "features"] = "pixels"
     """Whether images are compared by "pixels", or by the discriminator's "features"."""
-    labelmix_weight: float = Field(10.0, ge=0)
+    labelmix_weight: float = Field(default=10.0, ge=0)
     """Weight of LabelMix consistency; for "oasis" only."""
-    augment: float = Field(0.0, ge=0, le=1)
+    augment: float = Field(default=0.0, ge=0, le=1)
     """How much images and labels, real and fake, are changed before the discriminator sees them.
 
     0 is not at all; 1 has the changes of colour of Zhao et al. 2020, and their hole of half the side. This keeps the
     discriminator from memorising few images.
     """
-    ema_decay: float = Field(0.999, ge=0, lt=1)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
     """Decay per step of the running average of the generator, which becomes the model."""
-    head_start: float = Field(0.0, ge=0, lt=1)
+    head_start: float = Field(default=0.0, ge=0, lt=1)
     """With `init`: share of the training, at its start, in which only the discriminator learns."""
     learn: Literal["all", "styles"] = "all"
     """Which weights of the generator learn: "styles" are the few that condition it on looks."""
@@ -298,31 +298,31 @@ class TrainSettings(Settings):
 
     Small or mixed batches would have other statistics.
     """
-    warmup: float | None = Field(None, ge=0, le=1)
+    warmup: float | None = Field(default=None, ge=0, le=1)
     """Share of the training, after the head start, in which the generator's learning rate rises linearly from zero.
 
     None is 0.1 with `init`, as an untrained discriminator would undo what the generator has learned, else 0.
     """
-    decay_from: float = Field(0.5, ge=0, le=1)
+    decay_from: float = Field(default=0.5, ge=0, le=1)
     """Share of the training after which learning rates fall linearly to zero."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """Arithmetic: "bf16" and "fp16" compute convolutions in 16 bits, "fp32" everything in float32.
 
     "auto" chooses by the hardware.
     """
-    devices: int = Field(1, ge=1, le=1 << 16)
+    devices: int = Field(default=1, ge=1, le=1 << 16)
     """Number of processes, each with its own GPU, or all on the CPU if there is no GPU."""
-    workers: int = Field(0, ge=0, le=1 << 16)
+    workers: int = Field(default=0, ge=0, le=1 << 16)
     """Number of threads per device that read patches ahead; 0 to read between the steps."""
-    seed: int = Field(0, ge=0, lt=2**62)
+    seed: int = Field(default=0, ge=0, lt=2**62)
     """Fixes weights, patches, styles and noise."""
-    save_minutes: float = Field(5.0, gt=0)
+    save_minutes: float = Field(default=5.0, gt=0)
     """Minutes between checkpoints."""
-    save_every: int | None = Field(None, ge=1)
+    save_every: int | None = Field(default=None, ge=1)
     """Also save whenever this many steps have passed; None to save only by the clock."""
-    preview_every: int = Field(200, ge=0)
+    preview_every: int = Field(default=200, ge=0)
     """Steps between picture grids; 0 for none."""
-    log_every: int = Field(20, ge=1)
+    log_every: int = Field(default=20, ge=1)
     """Steps between lines of metrics."""
 
     @classmethod

@@ -15,7 +15,7 @@ from geosynth.errors import SettingsError
 class GenerateSettings(Settings):
     """All settings of `generate`, besides its inputs and its output."""
 
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Fixes styles and noise, and so, with a pixel's absolute position and labels, the pixel."""
     mosaic: Literal["exact", "blend"] | None = None
     """How windows are joined.
@@ -23,9 +23,9 @@ class GenerateSettings(Settings):
     "exact": no pixel depends on how the raster is cut; for models with the convolutional start. "blend": overlapping
     windows are blended; also for models with the linear start. None chooses by the model's start.
     """
-    overlap: int = Field(64, ge=0)
+    overlap: int = Field(default=64, ge=0)
     """Pixels by which windows overlap; for blend mode only."""
-    block_size: int = Field(1024, ge=128, le=1 << 16, multiple_of=128)
+    block_size: int = Field(default=1024, ge=128, le=1 << 16, multiple_of=128)
     """Side, in pixels, of the blocks that are read, painted, written, and kept after an interruption, as a unit.
 
     The network sees cells of 512 px or less.
@@ -35,7 +35,7 @@ class GenerateSettings(Settings):
 
     With a limit, the block size is chosen to fit.
     """
-    style_length: float | None = Field(None, ge=0)
+    style_length: float | None = Field(default=None, ge=0)
     """Metres over which the style drifts to another one (pixels if a raster has no metres); 0 keeps one style.
 
     None is 2048, or 256 for a model conditioned on looks, or 0 for one with the linear start.
@@ -81,11 +81,11 @@ class GenerateSettings(Settings):
 class EvaluateSettings(Settings):
     """All settings of `evaluate`, besides its inputs and its output."""
 
-    tile_size: int = Field(256, ge=32, le=4096, multiple_of=4)
+    tile_size: int = Field(default=256, ge=32, le=4096, multiple_of=4)
     """Side, in pixels, of the tiles for distances, spectra and intervals."""
-    block_size: int = Field(1024, ge=2)
+    block_size: int = Field(default=1024, ge=2)
     """Side, in pixels, of the blocks in which a synthetic raster was painted, for the seam score."""
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Fixes intervals, draws of tiles, pictures, and, if a model paints twins, the first twin."""
     features: bool = True
     """Whether to compare features of a network, too (EfficientNet-Lite0, offline), which takes most of the time."""
@@ -96,9 +96,9 @@ class EvaluateSettings(Settings):
 
     The last needs no network and uses all bands.
     """
-    max_tiles: int = Field(5000, ge=2)
+    max_tiles: int = Field(default=5000, ge=2)
     """Largest number of tiles in a set whose features are compared: a random sample, to bound memory and time."""
-    latents: int = Field(2, ge=1, le=16)
+    latents: int = Field(default=2, ge=1, le=16)
     """Number of twins, each with other latents, that a model paints; with 2 or more, diversity is measured."""
     look: str | None = None
     """Name of the look in which a model paints the twins, one of those in its file. None for its first."""
@@ -113,30 +113,30 @@ ENCODER_STRIDE = 32
 class SegmentSettings(Settings):
     """All settings of `segment`, besides its data and output. Defaults suit a small model on a CPU."""
 
-    encoder: str = Field("resnet18", min_length=1)
+    encoder: str = Field(default="resnet18", min_length=1)
     """Encoder of the U-Net, by its name in segmentation_models_pytorch."""
-    weights: FileName = Field("none", min_length=1)
+    weights: FileName = Field(default="none", min_length=1)
     """Initial weights of the encoder.
 
     "none" (random weights), "imagenet" (downloaded), or a local file of ImageNet weights (.pth or .safetensors).
     """
-    tile_size: int = Field(256, ge=ENCODER_STRIDE, le=1 << 16, multiple_of=ENCODER_STRIDE)
+    tile_size: int = Field(default=256, ge=ENCODER_STRIDE, le=1 << 16, multiple_of=ENCODER_STRIDE)
     """Side of train and test tiles in pixels."""
-    stride: int | None = Field(None, ge=1)
+    stride: int | None = Field(default=None, ge=1)
     """Pixels from one train tile to the next; None for tiles side by side. Test tiles never overlap."""
-    max_nodata: float = Field(0.5, ge=0, lt=1)
+    max_nodata: float = Field(default=0.5, ge=0, lt=1)
     """Largest share of a tile's pixels without data; such pixels count neither in training nor in the test."""
-    crop_size: int | None = Field(None, ge=ENCODER_STRIDE, multiple_of=ENCODER_STRIDE)
+    crop_size: int | None = Field(default=None, ge=ENCODER_STRIDE, multiple_of=ENCODER_STRIDE)
     """Side, in pixels, of the random part of a train tile that a step sees; None for whole tiles."""
-    real_tiles: int | None = Field(None, ge=0)
+    real_tiles: int | None = Field(default=None, ge=0)
     """Number of real train tiles; None for all."""
-    synthetic_tiles: int | None = Field(None, ge=0)
+    synthetic_tiles: int | None = Field(default=None, ge=0)
     """Number of tiles of the twin that are added; None for all, if there is one. See `geosynth.segmentation.data`."""
-    pool_tiles: int | None = Field(None, ge=1)
+    pool_tiles: int | None = Field(default=None, ge=1)
     """Number of train tiles from which both are chosen; None for all tiles of the fold."""
-    subset_seed: int | None = Field(None, ge=0, lt=2**62)
+    subset_seed: int | None = Field(default=None, ge=0, lt=2**62)
     """Fixes this choice; None for `seed`."""
-    agreement: float = Field(0.05, ge=0, le=1)
+    agreement: float = Field(default=0.05, ge=0, le=1)
     """With a judge: the least probability that it must give the class of a synthetic pixel for the pixel to count."""
     augment: Literal["none", "flips", "flips+colour"] = "none"
     """How train tiles are changed at random.
@@ -149,21 +149,21 @@ class SegmentSettings(Settings):
 
     This is label super-resolution (Malkin et al. 2019).
     """
-    coarse_tiles: int | None = Field(None, ge=1)
+    coarse_tiles: int | None = Field(default=None, ge=1)
     """Number of such tiles; None for all of the pool that are not real train tiles."""
-    coarse_weight: float = Field(1 / 40, gt=0)
+    coarse_weight: float = Field(default=1 / 40, gt=0)
     """Weight of their loss beside the cross-entropy (Robinson et al. 2019: 1/40)."""
-    steps: int = Field(1000, ge=1, lt=2**31)
+    steps: int = Field(default=1000, ge=1, lt=2**31)
     """Number of updates of the network."""
-    batch_size: int = Field(8, ge=2, le=1 << 16)  # batch norm needs two
+    batch_size: int = Field(default=8, ge=2, le=1 << 16)  # batch norm needs two
     """Tiles per step; with `coarse`, as many coarse ones in addition."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     """AdamW's largest learning rate: it rises during a twentieth of the steps, then falls as a cosine."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Arithmetic: "bf16" computes in 16 bits, "fp32" in float32; "auto" chooses by the hardware."""
-    seed: int = Field(0, ge=0, lt=2**62)
+    seed: int = Field(default=0, ge=0, lt=2**62)
     """Fixes weights, order of tiles, crops and augmentation."""
-    save_minutes: float = Field(5.0, gt=0)
+    save_minutes: float = Field(default=5.0, gt=0)
     """Minutes of training between checkpoints."""
 
     @property

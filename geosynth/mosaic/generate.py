@@ -22,14 +22,35 @@ if TYPE_CHECKING:
 
 
 @overload
-def generate(labels: Labels, out: None = None, model: Model = None, **options: Any) -> xr.DataArray: ...
+def generate(
+    labels: Labels,
+    out: None = None,
+    model: Model = None,
+    settings: GenerateSettings | None = None,
+    *,
+    legend: str | Path | Legend | None = None,
+    style: Style = None,
+    style_labels: Files = None,
+    style_bands: Sequence[str] | None = None,
+    **changes: Any,
+) -> xr.DataArray: ...
 @overload
 def generate(
     labels: Labels,
     out: str | Path,
     model: Model = None,
     settings: GenerateSettings | None = None,
-    **options: Any,
+    *,
+    legend: str | Path | Legend | None = None,
+    style: Style = None,
+    style_labels: Files = None,
+    style_bands: Sequence[str] | None = None,
+    overwrite: bool = False,
+    client: Client | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    progress: StageProgress = silent,
+    **changes: Any,
 ) -> Path: ...
 @takes(GenerateSettings)
 def generate(

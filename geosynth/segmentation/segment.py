@@ -78,7 +78,7 @@ def segment(
         overwrite: train again, whatever is in `out`.
         progress: called with the number of finished steps and of all steps; for imagery of more than 8 bits, first with
             the blocks that are read to scale it.
-        changes: single settings, as in `steps=500`, which override `settings`.
+        **changes: single settings, as in `steps=500`, which override `settings`.
 
     Returns:
         the results of the test.

@@ -46,13 +46,13 @@ class SplitRule(BaseModel):
     """A table of polygons with a column `fold` (GeoParquet, GeoPackage, GeoJSON), in any CRS."""
     scenes: Mapping[str, str] | None = None
     """The fold of each scene, by the scene's name with or without suffix; scenes that are not listed are in no fold."""
-    blocks: int | None = Field(None, ge=1)
+    blocks: int | None = Field(default=None, ge=1)
     """Side, in pixels, of square blocks, each of which goes to one fold."""
     clusters: bool = False
     """Whether to split by clusters in any case, and to refuse too few of them."""
     shares: tuple[float, ...] = SHARES
     """With blocks or clusters: shares of the pixels for train, val and test, in any unit."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """With blocks or clusters: seed of the order in which they are assigned."""
     stratify: bool = False
     """With blocks or clusters: whether each fold gets its share of each class, not only of all pixels. Reads labels."""

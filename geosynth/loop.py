@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from geosynth.errors import CheckpointError, TrainingError
 from geosynth.files import replacing
-from geosynth.models.device import plain_memory_error, uses_bfloat16
+from geosynth.models.device import plain_memory_error, survive_forks, uses_bfloat16
 from geosynth.progress import StepProgress, silent
 
 _Item = TypeVar("_Item")
@@ -55,6 +55,7 @@ def open_fabric(precision: str, device: str, devices: int = 1, environment: Clus
         devices: number of processes that train together, each on its own GPU if the device is one.
         environment: which of them this is, and where they meet; not needed by a single one.
     """
+    survive_forks()
     for name in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     dtype, place = number_format(precision, device), torch.device(device)

@@ -1,4 +1,4 @@
-"""Many tasks at a time, on threads of this process or on a Dask cluster; and a function in a separate process."""
+"""Many tasks at a time, on threads of this process or on a Dask cluster; a function in a separate process; forks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -268,6 +269,16 @@ def _apart() -> None:
     sys.stdout.buffer.write(pickle.dumps(raised))
     sys.stdout.flush()
     os._exit(0)
+
+
+@cache
+def after_fork(function: Callable[[], object]) -> None:
+    """Call a function in each process that is forked from this one from now on.
+
+    For libraries that compute with threads: a fork has none of them, and the library would wait for them forever.
+    """
+    if hasattr(os, "register_at_fork"):  # where processes can fork
+        os.register_at_fork(after_in_child=function)
 
 
 def end_with_parent() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from geosynth.errors import CheckpointError, counted, first_line, is_out_of_memory
+from geosynth.parallel import after_fork
 
 
 def choose_device(device: str = "auto") -> str:
@@ -53,9 +54,19 @@ class _NoDraws(TorchFunctionMode):
         return args[0] if function is Tensor.normal_ else function(*args, **(kwargs or {}))
 
 
+def survive_forks() -> None:
+    """Let processes that are forked from now on compute, with one thread each; call it before torch computes here."""
+    after_fork(_with_one_thread)
+
+
+def _with_one_thread() -> None:
+    torch.set_num_threads(1)
+
+
 @contextmanager
 def without_weights() -> Iterator[None]:
     """A context in which new modules get weights without memory or random numbers, as these are replaced at once."""
+    survive_forks()  # a network is about to compute
     with torch.device("meta"), _NoDraws():
         yield
 

@@ -32,7 +32,7 @@ from geosynth.config.bands import Quantity
 from geosynth.files import delete, delete_sidecars, parents_of, partial_name, replacing, writing
 from geosynth.grid import Window
 from geosynth.grid.crs import crs_wkt
-from geosynth.parallel import apart
+from geosynth.parallel import after_fork, apart
 from geosynth.progress import Progress, silent
 from geosynth.raster.bands import colour_interpretation, photometric
 from geosynth.raster.drivers import GDAL_ERRORS, check_can_write
@@ -240,7 +240,12 @@ def writing_environment(**changes: Any) -> rasterio.Env:
     Args:
         **changes: of these settings.
     """
+    after_fork(_without_threads)
     return rasterio.Env(**{**_SETTINGS, **changes})
+
+
+def _without_threads() -> None:
+    _SETTINGS["GDAL_NUM_THREADS"] = 1
 
 
 def _describe(
@@ -306,7 +311,7 @@ def _assemble(scratch: Path, out: Path, compression: Mapping[str, Any]) -> None:
             bigtiff="if_safer",
             overviews="force_use_existing",
             sparse_ok=True,
-            num_threads="all_cpus",
+            num_threads=_SETTINGS["GDAL_NUM_THREADS"],
             **compression,
         )
 

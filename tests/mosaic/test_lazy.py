@@ -83,6 +83,18 @@ def test_it_equals_the_file_pixel_for_pixel(
         assert image.attrs.items() >= MARK.items() == read_mark(dataset).items()
 
 
+def test_it_can_be_kept_in_zarr(write_raster: Write, tmp_path: Path, tiny_model: GeneratorModel) -> None:
+    labels = write_raster(with_holes(300, 421), nodata=15)
+    image = geosynth.generate(labels, model=tiny_model, settings=SETTINGS)
+    image.chunk(y=64, x=64).to_zarr(tmp_path / "image.zarr")
+    kept = xr.open_zarr(tmp_path / "image.zarr", decode_coords="all")["image"]
+    xr.testing.assert_equal(kept.drop_attrs(), image.drop_attrs())
+    assert kept.rio.crs == image.rio.crs
+    assert kept.rio.transform() == image.rio.transform()
+    assert kept.attrs == image.attrs | {"long_name": list(image.attrs["long_name"])}
+    assert "digital_source_type" in geosynth.info(tmp_path / "image.zarr")
+
+
 def test_what_is_not_asked_for_is_not_painted(
     write_raster: Write, tiny_model: GeneratorModel, painted: list[object]
 ) -> None:

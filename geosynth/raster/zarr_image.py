@@ -91,14 +91,15 @@ def zarr_image_writer(
     mark = mark_of(tags)
     attributes = {**tags, **mark, **quantity_attributes(quantities)}
     with replacing(path, folder=folder) as partial:
-        groups = [
-            _create(partial / name, _layout(grid, band_names, dtype, attributes, num_samples), finest=not name)
-            for name, grid in grids.items()
-        ]
-        levels = {name or "image": grid for name, grid in grids.items()}
-        groups[0].attrs.update({**mark, **multiscales_attributes(levels, "average")})
-        with warnings.catch_warnings():  # the specification lacks consolidated metadata; xarray wants it
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings():
+            # The specification lacks names as text, and consolidated metadata, which xarray wants.
+            warnings.filterwarnings("ignore", module="zarr")
+            groups = [
+                _create(partial / name, _layout(grid, band_names, dtype, attributes, num_samples), finest=not name)
+                for name, grid in grids.items()
+            ]
+            levels = {name or "image": grid for name, grid in grids.items()}
+            groups[0].attrs.update({**mark, **multiscales_attributes(levels, "average")})
             zarr.consolidate_metadata(str(partial), zarr_format=3)
         image, stored = groups[0]["image"], groups[0]["valid"]
 

@@ -181,6 +181,13 @@ def test_equal_images_are_equal_files(tmp_path: Path) -> None:
     assert contents[0] == contents[1]
 
 
+def test_writing_one_gives_no_warning_of_zarr(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    geobox = GRIDS["north-up"]
+    with zarr_image_writer(tmp_path / "image.zarr", geobox, BANDS, tags={}) as copy:
+        copy(source(geobox)[2])
+    assert [str(warning.message) for warning in recwarn if "zarr" in warning.filename] == []
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_an_error_leaves_what_was_there(there: bool, tmp_path: Path) -> None:
     geobox = GRIDS["south-up"]

@@ -21,7 +21,7 @@ from geosynth.grid import TilePlan, Window, offset_in
 from geosynth.grid.alignment import absolute_origin
 from geosynth.legend import Legend
 from geosynth.progress import Progress
-from geosynth.raster.bands import check_image_type, given_names, open_chosen, told_names
+from geosynth.raster.bands import check_image_type, given_names, open_chosen, told_names, warn_of_descriptions
 from geosynth.raster.labels import LabelRaster
 from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.read import Array, ImageRaster
@@ -204,9 +204,11 @@ class RasterTiles(TilePair):
             )
         self.dtype = self.real.dtype
         if self.real.count != self.synthetic.count:
+            fewer = told_names(min(self.real, self.synthetic, key=lambda image: image.count))
+            remedy = f"; --bands {','.join(fewer)} compares these" if fewer else ""
             raise DataError(
                 f"{self.synthetic.path}: has {counted(self.synthetic.count, 'band')}, but {self.real.path} has"
-                f" {self.real.count}"
+                f" {self.real.count}{remedy}"
             )
         self.bands = _band_names(self.real, self.synthetic, bands)
         quantities = [(image.path, image.quantities) for image in (self.real, self.synthetic)]
@@ -418,6 +420,8 @@ def centred(window: Window, inside: Window, height: int, width: int) -> Window:
 def _band_names(real: ImageRaster, synthetic: ImageRaster, bands: Sequence[str] | None) -> tuple[str, ...]:
     """Names of the bands: as given, else from the files, else numbers."""
     if bands is not None:
+        warn_of_descriptions(real, bands)
+        warn_of_descriptions(synthetic, bands)
         return given_names(real, bands)
     first, second = (told_names(image) for image in (real, synthetic))
     if first and second and first != second:

@@ -118,7 +118,7 @@ def open_chosen(path: str | Path, names: Sequence[str] | None, dtype: str | None
 
 
 def chosen_numbers(image: ImageRaster, names: Sequence[str] | None) -> list[int]:
-    """Numbers of the bands, from 1, that the user named, see `open_chosen`; empty for all bands.
+    """Numbers of the bands, from 1, that the user named, in any case, see `open_chosen`; empty for all bands.
 
     Raises:
         DataError: if a number or description is not that of a band.
@@ -126,10 +126,16 @@ def chosen_numbers(image: ImageRaster, names: Sequence[str] | None) -> list[int]
     names, places = names_and_places(names or ())
     if names:
         colours = image.colour_interpretation if len(names) < image.count and not places else ()
-        for own in (image.band_names, colours):
+        for own in (spelled_as(names, image.band_names), list(colours)):
             if all(own.count(name) == 1 for name in names):
                 return [own.index(name) + 1 for name in names]
     return [_number_at(place, image) for place in places]
+
+
+def spelled_as(names: Sequence[str], own: Sequence[str | None]) -> list[str | None]:
+    """The names of an image's bands, spelled as in `names` where they differ in case alone."""
+    spelling = {name.casefold(): name for name in names if name not in own}
+    return [spelling.get((name or "").casefold(), name) for name in own]
 
 
 def open_some(image: ImageRaster, bands: Sequence[int]) -> ImageRaster:
@@ -197,7 +203,7 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
     names = _names(first, bands)
     if not names_and_places(bands or ())[1]:  # places leave no doubt
         _warn_of_colours(first, names)
-        _warn_of_descriptions(first, names)
+    warn_of_descriptions(first, bands)
     for image in files:
         check_one_type(image)
         if image.count != first.count or image.types != first.types:
@@ -251,11 +257,18 @@ def _warn_of_colours(image: ImageRaster, names: Sequence[str]) -> None:
         _LOG.warning("%s: its bands are marked %s, but named %s", image.path, ", ".join(colours), ", ".join(names))
 
 
-def _warn_of_descriptions(image: ImageRaster, names: Sequence[str]) -> None:
+def warn_of_descriptions(image: ImageRaster, bands: Sequence[str] | None) -> None:
     """Warn if bands that the file describes get other names in its order, which may be another than the user thinks.
 
     Not of files of bands: who lists these chooses their order.
+
+    Args:
+        image: opened with these bands, see `open_chosen`.
+        bands: as the user named them; None for none.
     """
+    names, places = names_and_places(bands or ())
+    if not names or places:
+        return
     described = [name or "" for name in image.band_names]
     are_alike = [name.casefold() for name in described] == [name.casefold() for name in names]
     if all(described) and not are_alike and not band_files(image.path):

@@ -10,7 +10,15 @@ import numpy as np
 
 from geosynth.config.bands import BandSettings, ImageDtype
 from geosynth.errors import DataError
-from geosynth.raster.bands import given_names, names_and_places, open_chosen, open_some, told_names
+from geosynth.raster.bands import (
+    given_names,
+    names_and_places,
+    open_chosen,
+    open_some,
+    spelled_as,
+    told_names,
+    warn_of_descriptions,
+)
 from geosynth.raster.images import open_image
 from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.raster_file import RasterFile
@@ -81,9 +89,10 @@ def _open_present(
         raise DataError(f"{image.path}: holds {image.types} values; the {model}'s are {bands.dtype}{remedy}")
     own: Sequence[str | None]
     if chosen:
-        own = _spelled_as(names, given_names(image, chosen))
+        own = spelled_as(names, given_names(image, chosen))
+        warn_of_descriptions(image, chosen)
     else:
-        told = (_spelled_as(names, own) for own in (image.band_names, told_names(image)))
+        told = (spelled_as(names, own) for own in (image.band_names, told_names(image)))
         own = max(told, key=lambda own: len(set(names) & set(own)))
     if not chosen and not set(names) <= set(own) and not any(image.band_names):
         if image.count == len(names) and not _has_transparency(image):
@@ -102,12 +111,6 @@ def _conversion(image: ImageRaster, dtype: str) -> str:
         return ""
     how = f"rio convert --dtype {dtype} FILE NEW" if isinstance(image, RasterFile) else f"in xarray: .astype({dtype!r})"
     return f"; convert it ({how})"
-
-
-def _spelled_as(names: Sequence[str], own: Sequence[str | None]) -> list[str | None]:
-    """The names of an image's bands, spelled as in `names` where they differ in case alone."""
-    spelling = {name.casefold(): name for name in names if name not in own}
-    return [spelling.get((name or "").casefold(), name) for name in own]
 
 
 def _other_bands(image: ImageRaster, names: Sequence[str], model: str, chosen: Sequence[str] | None) -> DataError:

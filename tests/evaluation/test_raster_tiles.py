@@ -128,6 +128,36 @@ def test_bands_that_are_named_are_taken_from_images_that_have_more(
     np.testing.assert_array_equal(block.synthetic, synthetic[[1, 0]])
 
 
+def test_transparency_beside_named_bands_is_left_out_as_is_told(
+    scene: Any, write_scene: WriteScene, legend: Legend
+) -> None:
+    codes, real, synthetic = scene
+    opaque = write_scene("real.tif", np.concatenate([real, np.full_like(real[:1], 255)]), bands=(*RGBN, "mask"))
+    paths = opaque, write_scene("fake.tif", synthetic, bands=RGBN)
+    tail = write_scene("labels.tif", codes), legend, legend
+    with pytest.raises(DataError, match=r"has 4 bands, but .*real\.tif has 5; --bands (\S*) compares these$") as caught:
+        opened(*paths, *tail, None)
+    names = str(caught.value).split("--bands ")[1].split()[0].split(",")
+    inputs = opened(*paths, *tail, names)
+    np.testing.assert_array_equal(inputs.read(inputs.area).real, real)
+
+
+def test_names_in_another_order_than_the_descriptions_are_told(
+    scene: Any, write_scene: WriteScene, legend: Legend, caplog: pytest.LogCaptureFixture
+) -> None:
+    codes, real, synthetic = scene
+    letters = ("NIR", "Red", "Green", "Blue")
+    labels = write_scene("labels.tif", codes)
+    swapped, fake = write_scene("real.tif", real[[3, 0, 1, 2]], bands=letters), write_scene("fake.tif", synthetic)
+    block = (inputs := opened(swapped, fake, labels, legend, legend, RGBN)).read(Window(0, 0, 20, 20))
+    np.testing.assert_array_equal(block.real, real[:, :20, :20])
+    assert inputs.bands == RGBN
+    assert not caplog.text
+    coded = write_scene("coded.tif", synthetic, bands=("B8", "B4", "B3", "B2"))
+    opened(swapped, coded, labels, legend, legend, RGBN)
+    assert "coded.tif: its bands are described B8, B4, B3, B2, and named red, green, blue, nir" in caplog.text
+
+
 def test_label_codes_of_another_legend(scene: Any, write_scene: WriteScene, legend: Legend) -> None:
     codes, real, synthetic = scene
     other = Legend.from_values(

@@ -110,6 +110,31 @@ def test_near_infrared_that_is_marked_as_transparency_is_told_from_transparency(
             open_bands(path, *model(*names))
 
 
+@pytest.mark.parametrize("names", [("red", "green", "blue", "nir"), ("green", "nir")])
+def test_bands_are_found_by_their_names_in_any_case(
+    tmp_path: Path, names: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As if the user had spelled them as the file does, and not in the file's order."""
+    described = ["NIR", "Red", "Blue", "Green"]
+    path = image(tmp_path, descriptions=described)
+    expected = PIXELS[[[one.lower() for one in described].index(name) for name in names]]
+    opened = open_chosen(path, names)
+    assert common_bands([opened], names)[0] == names
+    for found in (opened, open_bands(path, *model(*names), names)):
+        np.testing.assert_array_equal(found.read(WHOLE)[0], expected)
+    assert not caplog.text
+
+
+def test_names_in_another_order_than_the_descriptions_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("red", "green", "blue", "nir")
+    path = image(tmp_path, descriptions=["B8", "B4", "B3", "B2"])
+    open_bands(path, *model(*names), names)
+    told = "its bands are described B8, B4, B3, B2, and named red, green, blue, nir in this order (--bands red=B8,..."
+    assert told in caplog.text
+
+
 def test_transparency_is_left_out_as_is_told(tmp_path: Path) -> None:
     path = image(tmp_path, colours=["red", "green", "blue", "alpha"])
     told = r"--bands red,green,blue,nir \(without nir if that is transparency\)$"

@@ -465,9 +465,11 @@ def test_a_judge_of_something_else_is_refused(segment_store, segment_twin, tmp_p
     other = make_segment_store(tmp_path / "other.zarr", bands=BANDS[:3], colours=COLOURS[:3])
     segment(other, tmp_path / "judge", TINY)
     options = {"synthetic": segment_twin, "real_tiles": 0, "synthetic_tiles": 4, "judge": tmp_path / "judge"}
-    with pytest.raises(
-        DataError, match=r"bands red, green, blue, nir do not fit the model .*, which has red, green, blue$"
-    ):
+    line = (
+        r"bands red, green, blue, nir do not fit the model .*, which has red, green, blue; name them in its order: "
+        r"ingest --bands red,green,blue, or bands of data in place$"
+    )
+    with pytest.raises(DataError, match=line):
         segment(segment_store, tmp_path / "out", TINY, **options)
 
 

@@ -243,7 +243,7 @@ def test_bad_input_is_one_line_before_anything_is_done(study_store, tmp_path, ti
         (REPLACE.model_copy(update={"test_fold": "val"}), None, DataError, "'val' holds 0"),
         (DIVERSITY, tiny_model.path, SettingsError, "model: .* leave it out"),
         (REPLACE, other_model, DataError, "paints red, green"),
-        (going_on_from(other_model), None, DataError, "bands red, .*, nir do not fit .* which has red, green$"),
+        (going_on_from(other_model), None, DataError, "bands red, .*, nir do not fit .* which has red, green; name"),
         (
             going_on_from(tiny_model.path, base_width=2),
             None,

@@ -111,17 +111,21 @@ def test_the_embedded_model_has_a_name():
     assert settings.generator(6, 4) == load_generator().card.settings
 
 
+IN_ORDER = "; name them in its order: ingest --bands red,green,blue,nir, or bands of data in place"
+
+
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "words", "remedy"),
     [
-        ({"bands": ("nir", "green", "blue", "red")}, "bands nir, green, blue, red do not fit"),
-        ({"dtype": "uint16"}, "pixel values of type uint16 do not fit"),
+        ({"bands": ("nir", "Green", "blue", "red")}, "bands nir, Green, blue, red do not fit", IN_ORDER),
+        ({"bands": ("nir", "green", "blue", "swir")}, "bands nir, green, blue, swir do not fit", ""),
+        ({"dtype": "uint16"}, "pixel values of type uint16 do not fit", "; ingest --dtype uint8 if they fit"),
     ],
 )
-def test_data_that_do_not_fit_are_refused(model, store, tmp_path, change, words):
+def test_data_that_do_not_fit_are_refused(model, store, tmp_path, change, words, remedy):
     assert load_initial(TrainSettings(init=str(model)), [store]) is not None
     other = make_store(tmp_path / "here.zarr", **change)
-    with pytest.raises(DataError, match=f"here.zarr: {words} the model {model}, which has"):
+    with pytest.raises(DataError, match=f"here.zarr: {words} the model {model}, which has [a-z0-9, ]+{remedy}$"):
         load_initial(TrainSettings(init=str(model)), [other])
 
 

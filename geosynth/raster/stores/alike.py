@@ -64,16 +64,20 @@ def check_fits(sources: Sequence[PatchSource], model: str | Path, classes: Seque
     Raises:
         DataError: if the data have other classes, bands, or pixel values of another type or meaning.
     """
+    in_order = f"; name them in its order: ingest --bands {','.join(bands.names)}, or bands of data in place"
+    as_type = f"; ingest --dtype {bands.dtype} if they fit"
+    needed = {name.casefold() for name in bands.names}
     for source in sources:
-        for what, theirs, ours in (
-            ("classes", classes, source.legend.names),
-            ("bands", bands.names, source.band_names),
-            ("pixel values of type", (bands.dtype,), (str(source.dtype),)),
+        has_all = needed <= {name.casefold() for name in source.band_names}
+        for what, theirs, ours, remedy in (
+            ("classes", classes, source.legend.names, ""),
+            ("bands", bands.names, source.band_names, in_order if has_all else ""),
+            ("pixel values of type", (bands.dtype,), (str(source.dtype),), as_type),
         ):
             if tuple(theirs) != tuple(ours):
                 raise DataError(
                     f"{source.path}: {what} {', '.join(ours)} do not fit the model {model}, which has"
-                    f" {', '.join(theirs)}"
+                    f" {', '.join(theirs)}{remedy}"
                 )
     told = [(source.path, source.quantities) for source in sources]
     agreed_quantities([(str(model), bands.quantities), *told], bands.names)

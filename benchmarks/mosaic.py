@@ -44,9 +44,9 @@ from geosynth.checkpoint import GeneratorModel, load_generator
 from geosynth.config import GenerateSettings
 from geosynth.grid import Window, absolute_origin
 from geosynth.models.device import side_by_side
-from geosynth.models.hashing import Windows
 from geosynth.models.looks.styles import STYLE_CELL
 from geosynth.models.looks.surroundings import Surroundings
+from geosynth.models.windows import Windows
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.image import painter_for
 from geosynth.mosaic.painter import CELL, Cell, Painter

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from geosynth.config import GeneratorSettings
-from geosynth.models.hashing import Windows, middles_of_cells, normal_numbers
+from geosynth.models.hashing import normal_numbers
+from geosynth.models.windows import Windows, middles_of_cells
 
 _LATENT_STREAM = 1 << 20  # different from the streams of noise, which are numbers of stages
 

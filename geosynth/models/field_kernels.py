@@ -1,6 +1,6 @@
 """GPU kernels for noise by position, and for looks of classes by position; see `hashing` and `looks.field`.
 
-What `modulation_kernels` says about importing it and about the current GPU also holds here.
+What `pattern_kernels` says about importing it and about the current GPU also holds here.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from geosynth.models.looks.look import REACH, STREAM
 from geosynth.models.looks.styles import STYLE_CELL
 
 if TYPE_CHECKING:
-    from geosynth.models.hashing import Windows
     from geosynth.models.looks.look import LookDraws
+    from geosynth.models.windows import Windows
 
 _BLOCK = 256
 _GAP_BITS = 32  # bits of each gap in one number for all, as before Triton 3.2 a kernel cannot read a tuple
-# As in `modulation_kernels`: compiled only once, regardless of these values.
+# As `pattern_kernels.LIKE_ANY`: compiled only once, regardless of these values.
 _ALIKE = [
     *("rows", "columns", "seed", "stream", "style_length", "height", "width", "total"),
     *("channels", "tiles", "objects", "num_classes", "numbers", "gap", "of_class"),

@@ -21,9 +21,10 @@ from geosynth.models.affine import LayerNoise, PixelRows
 from geosynth.models.device import product_type
 from geosynth.models.looks.codes import StyleCodes, StyleModulation, code_places, pixel_codes
 from geosynth.models.looks.styles import STYLE_CELL, style_size
-from geosynth.models.modulation import SpadeNorm, Zoom, cropped, upsampled
+from geosynth.models.modulation import SpadeNorm
 from geosynth.models.patterns import LabelPatterns, LabelPyramid, at_level, repeat_edges
 from geosynth.models.spectral import with_spectral_norm
+from geosynth.models.zoom import Zoom, cropped, upsampled
 
 # --- Inputs of a generator: checking them, and padding them to a size that it can paint.
 

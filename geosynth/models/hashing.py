@@ -3,21 +3,19 @@
 Numbers come from a counter-based hash (the 64-bit finaliser of MurmurHash3 / SplitMix64), not from a random sequence:
 any window can be computed by itself, in any order, on any worker, and neighbouring rasters on one pixel grid agree.
 Streams separate the numbers that one seed gives for different purposes.
-
-Positions are absolute: (row, column) of a pixel counted from the origin of its coordinate reference system.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from geosynth.models.device import has_kernels
 from geosynth.models.trials import kernel_trials
+from geosynth.models.windows import Windows
 
 _MASK32 = (1 << 32) - 1
 
@@ -48,32 +46,6 @@ def hash_bits_(values: Tensor) -> Tensor:
 def hash_key(seed: int, stream: int, numbers: Tensor) -> Tensor:
     """Keys to hash, int64 like `numbers`, different for different seeds, streams and numbers."""
     return hash_bits(torch.full_like(numbers, seed)) + (stream << 32) + numbers
-
-
-class Windows(NamedTuple):
-    """Windows of one size at absolute positions, one for each sample of a batch; in pixels."""
-
-    row: Tensor
-    """(B,) int64, the first row of each."""
-    column: Tensor
-    """(B,) int64, likewise."""
-    height: int
-    width: int
-
-    @classmethod
-    def at(cls, row: int, column: int, height: int, width: int, device: torch.device | str = "cpu") -> Self:
-        """One window; without reading from the device or a blocking copy to it."""
-        first_row, first_column = (torch.full((1,), place, dtype=torch.int64, device=device) for place in (row, column))
-        return cls(first_row, first_column, height, width)
-
-    def buffer(self, pixels: int) -> Self:
-        """The windows with so many pixels more on each side; with fewer, if negative."""
-        height, width = (side + 2 * pixels for side in (self.height, self.width))
-        return type(self)(self.row - pixels, self.column - pixels, height, width)
-
-    def in_cells(self, stride: int) -> Self:
-        """The same windows counted in cells of `stride` pixels, of which all numbers are multiples."""
-        return type(self)(self.row // stride, self.column // stride, self.height // stride, self.width // stride)
 
 
 def noise_kernel_works(device: torch.device | str) -> bool:
@@ -120,9 +92,3 @@ def _plain_normal(seed: int, stream: int, channels: int, windows: Windows) -> Te
     both = torch.stack([radius * angle.cos(), radius.mul_(angle.sin_())], dim=-1).flatten(-2)
     index = (column % 2).view(-1, 1, 1, 1) + torch.arange(width, device=row.device)
     return both.gather(-1, index.expand(*both.shape[:-1], width))
-
-
-def middles_of_cells(start: Tensor, count: int, stride: int) -> Tensor:
-    """The middles of `count` cells from (B,) start on, (B, count); float64, as positions reach 10^7 pixels."""
-    steps = torch.arange(count, dtype=torch.float64, device=start.device) * stride
-    return steps + start.view(-1, 1) + stride / 2

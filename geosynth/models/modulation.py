@@ -8,7 +8,7 @@ to the order of float additions) and the same gradients; `SpadeModulation` takes
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from geosynth.models.norm import BatchNorm
 from geosynth.models.patterns import LabelPatterns, Padding, repeat_edges
 from geosynth.models.trials import kernel_trials
 from geosynth.models.weight_cache import WeightCache
+from geosynth.models.zoom import Zoom, upsampled
 
 Form = Literal["auto", "table", "dense", "kernel"]
 
@@ -136,7 +137,8 @@ class SpadeModulation(nn.Module):
         zoom: Zoom | None,
     ) -> Tensor:
         """Looks, noise, modulation and leaky ReLU of features; see `modulation_kernels.modulate`."""
-        from geosynth.models.modulation_kernels import hidden_rows, modulate
+        from geosynth.models.modulation_kernels import modulate
+        from geosynth.models.pattern_kernels import hidden_rows
 
         assert self.shared.bias is not None
         weight, rows, taps = self._prepared(norm, "kernel")
@@ -216,41 +218,6 @@ class SpadeModulation(nn.Module):
         hidden = self._hidden(one_class).to(weight.dtype).float()
         rows = hidden @ weight.float().view(len(weight), 9, -1).sum(1) + bias
         return torch.cat([rows, bias.unsqueeze(0)])
-
-
-class Zoom(NamedTuple):
-    """The step from a level of the network to the next finer one."""
-
-    factor: int
-    """Cells of the finer level per cell of the coarser one, along each axis."""
-    dropped: int
-    """Number of finer cells that are dropped on each side."""
-
-    def source(self, patterns: LabelPatterns, features: Tensor) -> Tensor:
-        """For each pixel of the finer level, whose labels are given, its pixel in the features, (B * h * w,)."""
-        (batch, height, width), (down, across) = patterns.labels.shape, features.shape[2:]
-        rows, columns = (torch.arange(self.dropped, self.dropped + side) // self.factor for side in (height, width))
-        first = torch.arange(batch).view(-1, 1, 1) * (down * across)
-        return (first + rows.view(-1, 1) * across + columns).flatten()
-
-
-def cropped(values: Tensor, cells: int) -> Tensor:
-    """(..., h, w) without `cells` rows and columns on each side."""
-    return values[..., cells : values.shape[-2] - cells, cells : values.shape[-1] - cells]
-
-
-def upsampled(features: Tensor, zoom: Zoom) -> Tensor:
-    """Features at the finer level, (B, C, h, w), with repeated values; channels_last, as several layers read them."""
-    factor, (whole, rest) = zoom.factor, divmod(zoom.dropped, zoom.factor)
-    if torch.is_grad_enabled() or rest:
-        with torch.autocast(features.device.type, enabled=False):  # on CUDA the result would be float32
-            result = F.interpolate(features, scale_factor=factor, mode="nearest")
-        return cropped(result, zoom.dropped).contiguous(memory_format=torch.channels_last)
-    features = cropped(features, whole)  # so that dropped values are not written first
-    batch, channels, height, width = features.shape
-    pixels = features.new_empty((batch, height, factor, width, factor, channels))
-    pixels.copy_(features.permute(0, 2, 3, 1)[:, :, None, :, None])
-    return pixels.view(batch, height * factor, width * factor, channels).permute(0, 3, 1, 2)
 
 
 class SpadeNorm(nn.Module):

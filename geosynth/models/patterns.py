@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from geosynth.models.modulation_kernels import HashedPatterns
+    from geosynth.models.pattern_kernels import HashedPatterns
 
 Padding = Literal["replicate", "zeros"]
 
@@ -110,9 +110,10 @@ class LabelPatterns:
     @cached_property
     def hashed(self) -> HashedPatterns:
         """The patterns, found without making the host wait."""
-        from geosynth.models.modulation_kernels import HashedPatterns
+        from geosynth.models.pattern_kernels import HashedPatterns
 
-        return HashedPatterns(self)
+        replicate = self.padding == "replicate"
+        return HashedPatterns(self.labels, self.num_classes, self.stride, self.spare, replicate=replicate)
 
     @property
     def num_patterns(self) -> int:

@@ -27,8 +27,8 @@ from geosynth.errors import SettingsError
 from geosynth.grid import Window
 from geosynth.models.device import Submit
 from geosynth.models.field import latent_field
-from geosynth.models.hashing import Windows
 from geosynth.models.looks.look import Look
+from geosynth.models.windows import Windows
 from geosynth.mosaic.painter import CELL, Cell, Painter
 from geosynth.raster.read import Array
 

@@ -25,12 +25,12 @@ from geosynth.legend import ClassIndices
 from geosynth.models.device import Submit, call_now, plain_memory_error, uses_bfloat16
 from geosynth.models.field import latent_field, position_noise
 from geosynth.models.generator import check_labels
-from geosynth.models.hashing import Windows
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.look import Look
 from geosynth.models.looks.surroundings import Surroundings
 from geosynth.models.process_settings import full_float32, keep_freed_memory
 from geosynth.models.replay import Replay
+from geosynth.models.windows import Windows
 from geosynth.raster.read import Array, Mask
 
 # Pixels: side of a cell, without its halo. Larger cells save little, since the halo is trimmed level by level, and

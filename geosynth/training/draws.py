@@ -18,11 +18,11 @@ from geosynth.config import GeneratorSettings, TrainSettings
 from geosynth.models.augment import Augmentation
 from geosynth.models.field import latent_field, random_noise
 from geosynth.models.generator import check_labels
-from geosynth.models.hashing import Windows
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.look import Look
 from geosynth.models.looks.styles import STYLE_CELL
 from geosynth.models.looks.surroundings import Surroundings
+from geosynth.models.windows import Windows
 from geosynth.patches.transforms import random_dihedral
 from geosynth.training.looks import num_colour_draws
 

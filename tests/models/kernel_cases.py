@@ -8,16 +8,17 @@ from label_maps import KINDS, assert_within, label_map, randomise
 from torch.nn import functional as F
 
 from geosynth.config import GeneratorSettings
-from geosynth.models import field_kernels, hashing, modulation, modulation_kernels
+from geosynth.models import field_kernels, hashing, modulation, pattern_kernels
 from geosynth.models.affine import LayerNoise, PixelRows
 from geosynth.models.field import position_noise
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.hashing import Windows
 from geosynth.models.looks import field as look_field
 from geosynth.models.looks.look import Look, LookDraws
-from geosynth.models.modulation import SpadeModulation, SpadeNorm, Zoom
+from geosynth.models.modulation import SpadeModulation, SpadeNorm
 from geosynth.models.patterns import LabelPatterns
 from geosynth.models.trials import KernelTrials
+from geosynth.models.windows import Windows
+from geosynth.models.zoom import Zoom
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def trusted(monkeypatch):
 @pytest.fixture(autouse=True)
 def larger_programs(monkeypatch):
     """The interpreter takes as long for a small program as for a large one; each table still needs two or more."""
-    monkeypatch.setattr(modulation_kernels, "_PLACES", modulation_kernels._FEWEST_PLACES // 2)
+    monkeypatch.setattr(pattern_kernels, "_PLACES", pattern_kernels._FEWEST_PLACES // 2)
 
 
 def compare(
@@ -108,8 +109,8 @@ def test_features_of_the_level_before(zoom):
 def test_patterns_that_find_no_place_are_computed_where_they_are_met(padding, monkeypatch):
     labels = label_map("noise", (1, 4, 8), 4, holes=True)
     for name in ("_FEWEST_PLACES", "_MOST_PLACES"):
-        monkeypatch.setattr(modulation_kernels, name, 16)
-    missing = modulation_kernels.HashedPatterns(LabelPatterns(labels, 4, padding)).ids < 0
+        monkeypatch.setattr(pattern_kernels, name, 16)
+    missing = LabelPatterns(labels, 4, padding).hashed.ids < 0
     assert 0.1 < missing.float().mean() < 0.9
     dense, kernel = compare(labels, 4, padding)
     assert_within(kernel, dense)
@@ -119,7 +120,7 @@ def test_patterns_that_find_no_place_are_computed_where_they_are_met(padding, mo
 def test_places_hold_the_patterns_of_the_pixels(padding):
     labels = label_map("lines", (2, 12, 15), 5, holes=True)
     patterns = LabelPatterns(labels, 5, padding)
-    hashed = modulation_kernels.HashedPatterns(patterns)
+    hashed = patterns.hashed
     assert (hashed.ids >= 0).all()
     assert len(hashed.ids.unique()) <= patterns.num_patterns
     lone = labels[:, None].float()
@@ -130,7 +131,7 @@ def test_places_hold_the_patterns_of_the_pixels(padding):
     assert torch.equal(hashed.codes[hashed.ids.long()], (around * powers).sum(-1))
     taps, bias = torch.randn(45, 3), torch.randn(3)
     expected = F.relu(F.one_hot(around, 6)[..., :-1].flatten(3).float() @ taps + bias)
-    assert_within(modulation_kernels.hidden_rows(hashed, taps, bias)[hashed.ids.long()], expected)
+    assert_within(pattern_kernels.hidden_rows(hashed, taps, bias)[hashed.ids.long()], expected)
 
 
 def test_a_generator_by_kernel_paints_what_the_dense_one_does():

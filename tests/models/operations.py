@@ -95,8 +95,9 @@ class Kernel:
 
 def launch_nothing(monkeypatch: Any, record: Record, *, kernels: bool) -> None:
     """Let networks and fields take their kernels, which are launched and compute nothing, or none of them."""
-    for name in ("modulation_kernels", "field_kernels") if kernels else ():
-        module = pytest.importorskip(f"geosynth.models.{name}", exc_type=ImportError)
+    names = ("pattern_kernels", "modulation_kernels", "field_kernels") if kernels else ()
+    modules = [pytest.importorskip(f"geosynth.models.{name}", exc_type=ImportError) for name in names]
+    for module in modules:  # only now, as one imports functions of another
         for function in [name for name, value in vars(module).items() if hasattr(value, "warmup")]:
             monkeypatch.setattr(module, function, Kernel(function, record))
 

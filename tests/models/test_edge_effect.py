@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from geosynth.config import GeneratorSettings
 from geosynth.config.networks import EDGE_SIDE
-from geosynth.models.hashing import Windows
 from geosynth.models.looks.edge_effect import edge_change, fitted_edge_effect, shares_around, without_edges
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.labelled import TileStyles, fit_look
 from geosynth.models.looks.look import OBJECTS, Look
 from geosynth.models.looks.styles import STYLE_CELL, style_size
 from geosynth.models.looks.surroundings import Surroundings
+from geosynth.models.windows import Windows
 
 CLASSES, BANDS = 3, 2
 SIZE = style_size(BANDS)

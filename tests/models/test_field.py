@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from geosynth.config import GeneratorSettings
 from geosynth.models.field import latent_field, position_noise, random_noise
-from geosynth.models.hashing import Windows, hash_bits
+from geosynth.models.hashing import hash_bits
+from geosynth.models.windows import Windows
 
 SETTINGS = GeneratorSettings(num_classes=3, num_bands=1, base_width=2, latent_size=6, noise_channels=2, depth="less")
 STRIDE = SETTINGS.stride

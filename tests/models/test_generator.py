@@ -7,8 +7,8 @@ from label_maps import assert_within, label_map, load_plain_spade, randomise
 from geosynth.config import GeneratorSettings
 from geosynth.models.field import latent_field, position_noise, random_noise
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.hashing import Windows
 from geosynth.models.modulation import SpadeModulation
+from geosynth.models.windows import Windows
 
 plain_spade = load_plain_spade()
 

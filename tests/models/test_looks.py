@@ -13,11 +13,11 @@ from geosynth.config import GeneratorSettings
 from geosynth.errors import SettingsError
 from geosynth.models.field import position_noise, random_noise
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.hashing import Windows
 from geosynth.models.looks.codes import StyleCodes
 from geosynth.models.looks.field import _objects, look_field
 from geosynth.models.looks.look import Look, LookDraws
 from geosynth.models.looks.styles import STYLE_CELL, local_statistics, style_size
+from geosynth.models.windows import Windows
 
 CLASSES, BANDS = 3, 2
 SIZE = style_size(BANDS)

@@ -12,8 +12,9 @@ from label_maps import KINDS, assert_within, label_map, load_plain_spade, random
 
 from geosynth.models import affine
 from geosynth.models.affine import LayerNoise, PixelRows, affine_by_pixel
-from geosynth.models.modulation import SpadeNorm, Zoom
+from geosynth.models.modulation import SpadeNorm
 from geosynth.models.patterns import LabelPatterns
+from geosynth.models.zoom import Zoom
 
 plain_spade = load_plain_spade()
 PADDINGS = ("replicate", "zeros")

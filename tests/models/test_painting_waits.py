@@ -11,12 +11,12 @@ from geosynth.config import GeneratorSettings
 from geosynth.models import generator as generator_module
 from geosynth.models.field import latent_field, position_noise
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.hashing import Windows
 from geosynth.models.looks import codes
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.look import Look
 from geosynth.models.looks.styles import style_size
 from geosynth.models.modulation import SpadeModulation
+from geosynth.models.windows import Windows
 
 BASE = {"num_classes": 6, "num_bands": 4}
 TOLD = {**BASE, "latent_size": 0, "style_lengths": (24,) * 6}
@@ -126,7 +126,7 @@ def test_kernels_compile_for_a_gpu(changes, dtype, capability, monkeypatch, reco
     pytest.importorskip("triton")
     from triton.runtime.driver import driver
 
-    from geosynth.models import field_kernels, modulation_kernels
+    from geosynth.models import field_kernels, modulation_kernels, pattern_kernels
 
     launch_nothing(monkeypatch, record, kernels=True)
     settings = GeneratorSettings(**changes, depth="less")
@@ -143,7 +143,7 @@ def test_kernels_compile_for_a_gpu(changes, dtype, capability, monkeypatch, reco
     assert len({launch.name for launch in record.kernels.values()}) == expected
     modulations = [launch.constants for launch in record.kernels.values() if launch.name == "_modulate"]
     assert {constants["NOISE"] for constants in modulations} == {True, False}
-    whole = {**vars(modulation_kernels), **vars(field_kernels)}
+    whole = {**vars(modulation_kernels), **vars(pattern_kernels), **vars(field_kernels)}
     for name, arguments, constants in record.kernels.values():
         launched = [Pointer(value) if isinstance(value, torch.Tensor) else value for value in arguments]
         compiled = whole[name].warmup(*launched, grid=(1,), **constants).asm

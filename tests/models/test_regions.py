@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from geosynth.config import GeneratorSettings
 from geosynth.config.networks import REGION_SIDE
 from geosynth.errors import SettingsError
-from geosynth.models.hashing import Windows
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.labelled import TileStyles
 from geosynth.models.looks.look import Look
 from geosynth.models.looks.regions import region_of_cells, ways_to_middles
 from geosynth.models.looks.styles import STYLE_CELL, local_statistics, style_size
+from geosynth.models.windows import Windows
 
 CLASS = 2
 TOLD = GeneratorSettings(

@@ -14,12 +14,13 @@ from label_maps import label_map, randomise
 from geosynth import machine
 from geosynth.models import hashing, modulation
 from geosynth.models.affine import LayerNoise
-from geosynth.models.hashing import Windows
 from geosynth.models.looks import field as look_field
-from geosynth.models.modulation import SpadeModulation, SpadeNorm, upsampled
+from geosynth.models.modulation import SpadeModulation, SpadeNorm
 from geosynth.models.patterns import LabelPatterns
 from geosynth.models.replay import Replay
 from geosynth.models.trials import KernelTrials
+from geosynth.models.windows import Windows
+from geosynth.models.zoom import upsampled
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from geosynth.config import GenerateSettings
 from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window
 from geosynth.models.field import latent_field
-from geosynth.models.hashing import Windows
+from geosynth.models.windows import Windows
 from geosynth.mosaic.blend import BlendPainter, weights
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.image import painter_for

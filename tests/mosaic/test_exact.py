@@ -26,9 +26,9 @@ from geosynth.errors import SettingsError
 from geosynth.grid import BlockPlan, Window, absolute_origin
 from geosynth.models.field import latent_field, position_noise, random_noise
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.hashing import Windows
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.surroundings import Surroundings
+from geosynth.models.windows import Windows
 from geosynth.mosaic import pipeline
 from geosynth.mosaic.generate import generate
 from geosynth.mosaic.painter import CELL, LabelledWindow, Painter, paint_plan, sliver

@@ -8,7 +8,7 @@ from trainings import TINY, make_store, ready, update
 from geosynth.checkpoint import load_generator
 from geosynth.config import GenerateSettings
 from geosynth.models.field import latent_field, position_noise, random_noise
-from geosynth.models.hashing import Windows
+from geosynth.models.windows import Windows
 from geosynth.mosaic.twin import twin
 from geosynth.raster.stores.store import Store
 from geosynth.training.train import train

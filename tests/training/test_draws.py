@@ -12,9 +12,9 @@ from geosynth.config import GeneratorSettings, TrainSettings
 from geosynth.errors import DataError
 from geosynth.models.augment import Augmentation
 from geosynth.models.field import latent_field, position_noise
-from geosynth.models.hashing import Windows
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.look import Look
+from geosynth.models.windows import Windows
 from geosynth.mosaic.style import style_length_pixels
 from geosynth.training.draws import (
     draw_batch,

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 
 from geosynth.models.field import latent_field, position_noise
 from geosynth.models.generator import SpadeGenerator
-from geosynth.models.hashing import Windows
 from geosynth.models.looks.field import look_field
 from geosynth.models.looks.look import Look
 from geosynth.models.looks.styles import STYLE_CELL
 from geosynth.models.looks.surroundings import Surroundings
 from geosynth.models.patterns import one_hot_classes
 from geosynth.models.process_settings import full_float32
+from geosynth.models.windows import Windows
 
 _ROUNDS = 4
 _UNSURE_PIXELS = 1000.0  # of a class; a difference measured in so many pixels counts half

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from geosynth.config import GeneratorSettings
 from geosynth.models.device import has_kernels
-from geosynth.models.hashing import GOLDEN, Windows, hash_bits, hash_key, middles_of_cells
+from geosynth.models.hashing import GOLDEN, hash_bits, hash_key
 from geosynth.models.looks.edge_effect import edge_change, without_edges
 from geosynth.models.looks.look import REACH, STREAM, Look, LookDraws
 from geosynth.models.looks.regions import BORDER, in_one_look
 from geosynth.models.looks.styles import STYLE_CELL
 from geosynth.models.trials import kernel_trials
+from geosynth.models.windows import Windows, middles_of_cells
 
 _OBJECT_GAP = 2  # distance of objects, as a multiple of the side of the square in which a class's style is measured
 _COLOURFUL = 1.2  # times as far as observed colours depart from their mean: softening takes a fifth of small objects'

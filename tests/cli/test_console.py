@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geosynth_cli.console import print_mapping, print_table
+from geosynth_cli import console
+from geosynth_cli.console import print_mapping, print_table, progress_bar
 from rasters import write_raster
 
 NAMES = ("road [asphalt]", "[/]", ":fire:", "coniferous-and-deciduous-woodland")
@@ -92,3 +93,35 @@ def test_any_encoding_of_the_terminal_will_do(tmp_path: Path, arguments: list[st
     command = [sys.executable, "-m", "geosynth", *arguments]
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
     assert shown in ended.stdout.decode(encoding)
+
+
+def test_large_and_small_numbers_of_either_sign_are_shown_and_what_is_empty(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_mapping({"large": 12345.678912, "below": -12345.678912, "one": 1.234567, "small": -0.000123456})
+    print_mapping({"legend": {}, "looks": []})
+    assert capsys.readouterr().out.splitlines() == [
+        "large: 12345.6789",
+        "below: -12345.6789",
+        "one: 1.2346",
+        "small: -0.0001235",
+        "legend: {}",
+        "looks: ",
+    ]
+
+
+def test_programs_get_a_line_for_each_percent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GEOSYNTH_PROGRESS", "lines")
+    with progress_bar("paint") as progress:
+        for done in range(401):
+            progress(done, 400)
+    assert capsys.readouterr() == ("", "".join(f"progress: paint {done}/400\n" for done in range(0, 401, 4)))
+    with progress_bar("ingest") as progress:
+        progress(0, 0)
+    assert capsys.readouterr().err == "progress: ingest 0/0\n"
+    monkeypatch.setattr(console, "_quiet", True)
+    with progress_bar("ingest") as progress:
+        progress(1, 2)
+    assert capsys.readouterr() == ("", "")

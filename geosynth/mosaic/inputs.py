@@ -33,7 +33,7 @@ def opened(labels: Labels) -> Raster:
     if not isinstance(labels, str | Path | Sequence):
         import xarray as xr  # takes a second, with the import below
 
-        from geosynth.raster.arrays import LabelArray
+        from geosynth.raster.label_array import LabelArray
 
         if isinstance(labels, xr.DataArray):
             return LabelArray.of(labels)

@@ -24,7 +24,7 @@ from geosynth.mosaic.painter import LabelledWindow, Painter, paint_plan
 from geosynth.mosaic.portable import PortablePainter
 from geosynth.mosaic.provenance import provenance
 from geosynth.mosaic.style import Files, Style, chosen_style
-from geosynth.raster.arrays import LabelArray
+from geosynth.raster.label_array import LabelArray
 from geosynth.raster.label_legend import choose_legend
 from geosynth.raster.labels import LabelRaster, needed_around, to_indices, whole_codes
 from geosynth.raster.mark import MARK

@@ -6,7 +6,7 @@ import glob
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 
 import typer
 from typer.core import TyperCommand, TyperOption
@@ -116,17 +116,21 @@ def folder_option(text: str, file: str, name: str = "--out") -> Any:
     return typer.Option(name, help=text, callback=check)
 
 
-def parse_names(text: str) -> list[str]:
-    """The names between commas, as in red,green,blue."""
-    return [part.strip() for part in text.split(",")]
+@overload
+def parse_names(text: str) -> list[str]: ...
+@overload
+def parse_names(text: None) -> None: ...
+def parse_names(text: str | None) -> list[str] | None:
+    """The names between commas, as in red,green,blue; None if the option is not given."""
+    return None if text is None else [part.strip() for part in text.split(",")]
 
 
-def parse_shares(text: str) -> list[float]:
-    """The shares of train, val and test, as in 0.7,0.1,0.2; how many there are is checked later."""
+def parse_shares(text: str | None) -> list[float] | None:
+    """The shares of train, val and test, as in 0.7,0.1,0.2, or None; how many there are is checked later."""
     from geosynth.errors import SettingsError
 
     try:
-        return [float(share) for share in text.split(",")]
+        return None if text is None else [float(share) for share in text.split(",")]
     except ValueError as error:
         raise SettingsError(f"--shares {text}: three numbers are needed, as in 0.7,0.1,0.2") from error
 

@@ -209,7 +209,7 @@ def ingest(
     import geosynth
     from geosynth.errors import SettingsError, counted
 
-    parts = parse_shares(shares) if shares else None
+    parts = parse_shares(shares)
     of_files = images or (labels if items is None else None)
     if sum(source is not None for source in (of_files, items, chesapeake)) != 1:
         raise SettingsError("either --images and --labels, or --items, or --chesapeake is needed")
@@ -217,16 +217,16 @@ def ingest(
     refuse_idle("without --chesapeake", chesapeake is None, state=state, split=split)
     refuse_idle("without --items or --chesapeake", of_files, extra=extra)
     refuse_idle("without --by blocks", by != "blocks", block_size=block_size)
-    names = parse_names(bands) if bands else None
+    names = parse_names(bands)
     listed = None
     if items is not None:
-        keys = parse_names(image_asset) if image_asset else None
+        keys = parse_names(image_asset)
         listed = geosynth.read_items(
             items, extras=extra or (), image_asset=keys, labels_asset=labels_asset, labels=labels
         )
         labels = None
     elif chesapeake is not None:
-        chosen = given(states=state and parse_names(state), splits=split and parse_names(split))
+        chosen = given(states=parse_names(state), splits=parse_names(split))
         listed = geosynth.chesapeake_items(chesapeake, **chosen, extras=extra or ())
         names, legend = names or ["red", "green", "blue", "nir"], legend or "chesapeake"
     with progress_bar("ingest") as progress:
@@ -340,7 +340,7 @@ def split(
     with progress_bar("split") as progress:
         result = geosynth.split(
             data,
-            **given(by=by, block_size=block_size, **chosen | {"shares": parse_shares(shares) if shares else None}),
+            **given(by=by, block_size=block_size, **chosen | {"shares": parse_shares(shares)}),
             buffer=buffer,
             polygons=polygons,
             scenes=scenes,

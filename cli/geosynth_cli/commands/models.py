@@ -200,7 +200,7 @@ def add_look(
         model,
         labels=labels or None,
         legend=legend,
-        bands=parse_names(bands) if bands else None,
+        bands=parse_names(bands),
         overwrite=overwrite,
     )
     typer.echo(str(path))

@@ -184,7 +184,7 @@ def generate(
             summary=summary,
             style=style_from or None,
             style_labels=style_labels or None,
-            style_bands=parse_names(style_bands) if style_bands else None,
+            style_bands=parse_names(style_bands),
             legend=legend,
             overwrite=overwrite,
             scheduler=scheduler,

@@ -107,18 +107,24 @@ def labels_as_codes(raster: Raster) -> Raster:
     if isinstance(raster, RasterFile) and raster.count == 2 and "alpha" in raster.colour_interpretation:
         codes = 1 - raster.colour_interpretation.index("alpha")
         return open_raster(raster.path, raster.bands[codes : codes + 1])
+    as_colours, is_set = colours_as_codes(raster), _one_hot_bands(raster)
+    if isinstance(as_colours, ColourLabels):
+        is_set = is_set[:3]  # alpha is set alone in a picture that is black in these squares
+    return OneHotLabels(raster) if is_set.any() else as_colours
+
+
+def _one_hot_bands(raster: Raster) -> Mask:
+    """Which bands are set in some pixel, (bands,), judging by a few squares; none if it has no band for each class."""
+    is_set = np.zeros(raster.count, bool)
     if not _FEWEST <= raster.count <= _MOST or raster.dtype.kind not in "iuf":
-        return colours_as_codes(raster)
-    seen = np.zeros(raster.count, bool)
+        return is_set
     height, width = raster.window.height, raster.window.width
     for part in raster.window.pieces(max(_GLANCE, height // _PART, width // _PART)):
         values, _ = raster.read(part.middle(_GLANCE, _GLANCE))
         if _times_set(values) is None:
-            return colours_as_codes(raster)
-        seen |= values.any(axis=(1, 2))
-    as_colours = colours_as_codes(raster)
-    is_told = seen[:3].any() if isinstance(as_colours, ColourLabels) else seen.any()
-    return OneHotLabels(raster) if is_told else as_colours
+            return np.zeros(raster.count, bool)
+        is_set |= values.any(axis=(1, 2))
+    return is_set
 
 
 def _times_set(values: Array) -> npt.NDArray[np.intp] | None:

@@ -23,12 +23,12 @@ from geosynth.raster.read import check_grid, crs_of, readable_crs
 
 _ROWS, _COLUMNS = {"y", "lat", "latitude", "northing"}, {"x", "lon", "long", "longitude", "easting"}
 _DEGREES = {("lat", "lon"), ("lat", "long"), ("latitude", "longitude")}
-# A CRS as an address, which GDAL would fetch; it knows those of the OGC by heart.
+# A CRS given as a URL, which GDAL would fetch; those of the OGC it resolves without a network.
 _ADDRESS = re.compile(r"\s*https?://(?!(www\.)?opengis\.net/def/crs)", re.IGNORECASE)
 
 
 def with_places(array: xr.DataArray) -> xr.DataArray | None:
-    """`array` with rows and columns known to rioxarray, by CF attributes or by names; None if neither tells them."""
+    """`array` with rows and columns known to rioxarray, by CF attributes or by names; None if neither has them."""
     try:
         x, y = array.rio.x_dim, array.rio.y_dim
     except MissingSpatialDimensionError:
@@ -82,7 +82,7 @@ def grid_of(array: xr.DataArray, name: str) -> GeoBox:
 
 
 def crs_among(array: xr.DataArray, name: str) -> CRS | None:
-    """The CRS that rioxarray finds in the attributes of an array or its grid mapping, or `proj` tells; None for none.
+    """The CRS of an array, as rioxarray finds it or by the Zarr convention `proj`; None for none.
 
     Raises:
         RasterError: if it cannot be interpreted, or is an address in the network; the message starts with `name`.

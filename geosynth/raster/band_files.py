@@ -17,7 +17,7 @@ _APART = 0.01  # of a pixel; transforms in files are rounded
 
 
 class BandFiles:
-    """Open datasets of one band each, on the same pixels, as one; has what `RasterFile` uses of rasterio's datasets.
+    """Open datasets of one band each, on the same pixels, as one: with all that `RasterFile` needs of a dataset.
 
     Args:
         files: the datasets by band name; the names become the descriptions of the bands.

@@ -24,7 +24,7 @@ from geosynth.raster.read import ImageRaster, Raster
 from geosynth.raster.warp import unwarped
 
 _COLOURS = {name: ColorInterp[name] for name in ("red", "green", "blue", "nir")}
-_GLANCE = 64  # pixels; side of the few samples that tell what a band is
+_GLANCE = 64  # pixels; side of the few squares by which a band is judged
 _LOG = logging.getLogger(__name__)
 BANDS_APART = "bands in files of their own: '*_{red=B04,green=B03,blue=B02}_10m.jp2' makes one image of them"
 
@@ -86,7 +86,7 @@ def _number_at(place: str, image: ImageRaster) -> int:
 def told_names(image: ImageRaster) -> tuple[str, ...]:
     """The band names in the file: descriptions, else colour interpretation; empty if neither distinguishes all bands.
 
-    Alpha is not believed: GDAL gives it to the fourth band of an unmarked file, even if that is near infrared.
+    Alpha is not a name: GDAL gives it to the fourth band of an unmarked file, even if that is near infrared.
     """
     described = tuple(name for name in image.band_names if name)
     if len(described) == len(set(described)) == image.count:
@@ -201,7 +201,7 @@ def common_bands(images: Sequence[Raster], bands: Sequence[str] | None) -> tuple
     files = [cast(ImageRaster, unwarped(image)) for image in images]
     first = files[0]
     names = _names(first, bands)
-    if not names_and_places(bands or ())[1]:  # places leave no doubt
+    if not names_and_places(bands or ())[1]:  # with places there is no doubt
         _warn_of_colours(first, names)
     warn_of_descriptions(first, bands)
     for image in files:

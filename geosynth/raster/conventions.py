@@ -19,7 +19,7 @@ _DESCRIBED = {
     "proj": ("f17cb550-5864-4468-aeb7-f3180cfb622f", "Coordinate reference system information for geospatial data"),
     "multiscales": ("d35379db-88df-4056-af3a-620245f8e347", "Multiscale layout of zarr datasets"),
 }
-_OF_XARRAY = {"coordinates", "grid_mapping", "units"}  # attributes that have a meaning for xarray
+_OF_XARRAY = {"coordinates", "grid_mapping", "units"}  # attributes that xarray interprets
 
 
 def grid_attributes(geobox: GeoBox) -> dict[str, Any]:
@@ -28,26 +28,26 @@ def grid_attributes(geobox: GeoBox) -> dict[str, Any]:
 
 
 def transform_among(attributes: Mapping[str, Any], shape: tuple[int, int]) -> Affine | None:
-    """The transform that `spatial` tells, for corners of pixels; None if there is none, or if the shape differs.
+    """The transform in the attributes of `spatial`, for corners of pixels; None if there is none, or for another shape.
 
-    A part of an array may have kept the attributes of the whole.
+    The shape is compared because a part of an array may have kept the attributes of the whole.
     """
     told = attributes.get("spatial:transform", ())
     if len(told) != 6 or list(attributes.get("spatial:shape", shape)) != list(shape):
         return None
-    centred = attributes.get("spatial:registration") == "node"  # then it is told for centres
+    centred = attributes.get("spatial:registration") == "node"  # then it is for centres
     return Affine(*told) @ Affine.translation(-0.5, -0.5) if centred else Affine(*told)
 
 
 def crs_text_among(attributes: Mapping[str, Any]) -> str | None:
-    """The CRS that `proj` tells, as a text for PROJ; None for none."""
+    """The CRS in the attributes of `proj`, as a text for PROJ; None for none."""
     projjson = attributes.get("proj:projjson")
     text = attributes.get("proj:code") or attributes.get("proj:wkt2") or (projjson and json.dumps(projjson))
     return str(text) if text else None
 
 
 def with_those_of_group(attributes: Mapping[str, Any], group: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes of an array, with grid and CRS from those of its group as far as it does not tell them itself."""
+    """Attributes of an array, with grid and CRS from those of its group where it has none of its own."""
     return {**{name: value for name, value in group.items() if name.startswith(("spatial:", "proj:"))}, **attributes}
 
 

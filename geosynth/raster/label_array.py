@@ -34,7 +34,7 @@ class LabelArray(Raster):
     geobox: GeoBox
     """The grid of its coordinates."""
     nodata: float | None
-    """The value that stands for no class, or None; NaN never is a class."""
+    """The value of pixels without a class, or None; NaN is never a class."""
     path: str
     """Its name in messages."""
     holds_colours: bool = False

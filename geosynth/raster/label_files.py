@@ -1,4 +1,4 @@
-"""Label files: opening what a user passes as labels, and what the files say of themselves."""
+"""Label files: opening what a user passes as labels."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def mark_of(tags: Mapping[str, str]) -> dict[str, str]:
 
 def write_mark(dataset: Any) -> None:
     """Add the packet to a GeoTIFF that is open for writing."""
-    name, value = XMP.split("=", 1)  # rasterio joins the two again, to the text that GDAL takes for the packet
+    name, value = XMP.split("=", 1)  # rasterio joins the two again, so that GDAL gets the packet unchanged
     dataset.update_tags(ns=_DOMAIN, **{name: value})
 
 

@@ -22,7 +22,7 @@ def agreed_quantities(told: Sequence[tuple[str, Sequence[Quantity]]], names: Seq
     """The quantities of bands whose values are to be mixed; warns of images without them beside others with them.
 
     Args:
-        told: for each image or model, its name in messages and its quantities, one per band, or none.
+        told: for each image or model, its name in messages and its quantities: one per band, or none at all.
         names: of the bands.
 
     Returns:

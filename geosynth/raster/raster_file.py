@@ -100,7 +100,7 @@ class RasterFile(ImageRaster):
         """Number of the band that serves as the mask; None for none."""
         self.is_full = self.mask_kind not in ("nodata", "mask") and self._alpha is None and self.dtype.kind != "f"
         self._hides_more = (self.dtype.kind == "f" and not math.isnan(self.nodata or 0)) or told != self.mask_kind
-        """Whether there may be pixels without data that GDAL would average with others."""
+        """Whether GDAL, when it averages, may include pixels that have no data by our rule."""
 
     @property
     def files(self) -> tuple[str, ...]:

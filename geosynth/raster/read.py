@@ -214,11 +214,11 @@ def check_grid(geobox: GeoBox, name: str) -> None:
         raise GridError(f"{name}: says that it has {geobox.shape.y} x {geobox.shape.x} px; no raster is so large")
 
 
-_OF_CRS: tuple[type[Exception], ...] = (*GDAL_ERRORS, RuntimeError)  # of rasterio, and of pyproj
+_CRS_ERRORS: tuple[type[Exception], ...] = (*GDAL_ERRORS, RuntimeError)  # of rasterio, and of pyproj
 
 
 def crs_of(known: Any, name: str) -> CRS | None:
-    """A CRS of rasterio's as one of odc-geo's; None for none.
+    """A CRS of rasterio as one of odc-geo; None for none.
 
     Raises:
         RasterError: if it cannot be interpreted; it names `name`.
@@ -232,5 +232,5 @@ def readable_crs(name: str) -> Iterator[None]:
     """Raise errors of a CRS as a RasterError that names `name`."""
     try:
         yield
-    except _OF_CRS as error:
+    except _CRS_ERRORS as error:
         raise RasterError(f"{name}: its CRS cannot be read: {one_line(error)}") from error

@@ -1,4 +1,4 @@
-"""A STAC item beside an image, so that catalogues and odc-stac can use it and nobody takes it for an observation."""
+"""The STAC item of an image, for catalogues and odc-stac, which says that the image is synthetic."""
 
 from __future__ import annotations
 

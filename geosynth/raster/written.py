@@ -1,4 +1,4 @@
-"""Reading back files written through GDAL before they get their name: on closing, GDAL does not report a full disk."""
+"""Reading back what GDAL has written, before the file gets its name: on closing, GDAL does not report a full disk."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ def _grid(layer: xr.DataArray, path: str) -> GeoBox:
 def _dimensions(array: xr.DataArray, path: str) -> tuple[xr.DataArray, tuple[Any, Any], list[Any], list[Any]]:
     """The array, its (row, column) dimensions, a list with the band dimension or none, and all other dimensions.
 
-    Rows and columns are those that attributes or names tell, else the last two. The band dimension is the one of that
+    Rows and columns are found by attributes or names, else they are the last two. The band dimension is the one of that
     name, or the only one whose size is not one.
     """
     placed = with_places(array)
@@ -287,7 +287,7 @@ def _likely(dataset: xr.Dataset, path: str, what: str) -> Any:
 
 
 def _band_names(array: xr.DataArray, bands: Sequence[Any], path: str) -> tuple[str, ...]:
-    """Names along the band dimension, if there is one, or of the only band; empty if they are not told.
+    """Names along the band dimension, if there is one, or of the only band; empty if there are none.
 
     rioxarray keeps the names of all bands of a file in `long_name`, and their numbers in the coordinate. xarray changes
     only the latter where bands are selected.

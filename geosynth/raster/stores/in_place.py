@@ -122,7 +122,7 @@ class InPlace(PatchSource):
         return [self.of(members[period], period) for period in sorted(members)]
 
     def hidden(self, number: int) -> tuple[int, bool]:
-        """How many pixels of a scene are under later scenes, and whether any are not; reads only where scenes overlap.
+        """How many pixels of a scene later scenes hide, and whether any are left; reads only where scenes overlap.
 
         Only pixels with imagery and a class count.
         """

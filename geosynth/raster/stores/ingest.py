@@ -45,7 +45,7 @@ _LOG = logging.getLogger(__name__)
 Surveys = list[list[Mapping[str, Any]]]
 """What `_survey_pair` found, by source and pair."""
 
-_REFUSALS = (DataError, GridError, LegendError)  # after these, the same work cannot continue
+_REFUSALS = (DataError, GridError, LegendError)  # to go on with the same work would give the same error
 
 
 def ingest(
@@ -102,8 +102,8 @@ def ingest(
         resample_images: method for images that are not on the common grid: "nearest", "bilinear", "average", "cubic",
             "cubic_spline" or "lanczos"; None to refuse them.
         resample_labels: likewise for labels and further maps: "nearest" or "mode".
-        apart: whether images without a georeference are taken for places of their own, which are laid out far apart on
-            a grid without a CRS; False to refuse several of them.
+        apart: whether images without a georeference show different places, which are laid out far apart on a grid
+            without a CRS; False to refuse several of them.
         by: how folds are chosen, unless the items name theirs: "clusters" of touching scenes, or "blocks"; None for
             clusters if there are enough of them, else blocks, see `SplitRule`.
         shares: of the folds train, val, test; None for 0.7, 0.1, 0.2.
@@ -274,7 +274,7 @@ def _survey_pairs(
 
 
 def _without_hidden(source: InPlace, surveys: Sequence[Mapping[str, Any]]) -> tuple[InPlace, list[int]]:
-    """A source with what was found of its scenes, without those wholly under later ones; and the positions of others.
+    """A source with what surveys found, without scenes wholly under later ones; and the positions of those it keeps.
 
     A warning counts the hidden pixels.
     """

@@ -1,4 +1,4 @@
-"""How a store is laid out on the disk: arrays, chunks, shards, and the attributes that tell other software its grid.
+"""How a store is laid out on the disk: arrays, chunks, shards, attributes by which other software finds its grid.
 
 With chunks of 256 px, random patches read the least; shards of 2048 px keep the number of files small. Chunks are
 compressed by LZ4 HC, which of the codecs tried is read fastest (0.1 ms for four bands, a third of Zstandard's time),

@@ -45,7 +45,7 @@ class DataDescription(BaseModel):
     bands: tuple[str, ...] | None = None
     """Names of the image bands, if the files do not have them; or of those to read, if they do."""
     apart: bool = False
-    """Whether images without a georeference are taken for places of their own, far apart."""
+    """Whether images without a georeference show different places, which are laid out far apart."""
     split: SplitRule | str = SplitRule()
     """How scenes are assigned to folds; or a file of polygons."""
 
@@ -77,7 +77,7 @@ def open_in_place(
         label_legend: of the label files, if their codes differ; classes are matched by name.
         bands: names of the image bands, if the files do not have them; or of those to read, if they do. With
             numbers or descriptions, as in "red=4", "red=B04", those of files that do not have these names.
-        apart: whether images without a georeference are taken for places of their own, as by `ingest`.
+        apart: whether images without a georeference show different places, see `ingest`.
         split: how scenes are assigned to folds; None for 70 % train, 10 % val, 20 % test, with touching scenes in one
             fold.
 

@@ -88,7 +88,7 @@ class TargetGrid:
     dtype: str | None = None
     """Type of the images, in which all values must fit; None for their own."""
     apart: bool = False
-    """Whether images without a georeference are places of their own, far apart; otherwise they are refused."""
+    """Whether images without a georeference show different places, which are laid out far apart; False refuses them."""
 
     def __post_init__(self) -> None:
         for setting, chosen, known in (
@@ -261,7 +261,7 @@ def _touches(own: GeoBox, place: GeoBox, image: str) -> bool:
 
 
 def _refusal(complaint: str, grid: GeoBox, own: GeoBox, option: str, methods: Iterable[str]) -> GridError:
-    """The error, with the option that helps; if only one of two CRSs is known, none does."""
+    """The error, with the option that helps; no option does if only one of the two CRSs is known."""
     mends = (grid.crs is None) == (own.crs is None)
     return GridError(f"{complaint}, or here: {option} {'|'.join(methods)}" if mends else complaint)
 

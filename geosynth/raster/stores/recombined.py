@@ -25,7 +25,7 @@ EMPHASIS = "GEOSYNTH_EMPHASIS"
 """Tag of a twin with recombined labels: the classes that occur more often, and how much."""
 
 _MAX_NODATA = 0.5  # share of a tile, as in segment
-_CLOSE = 0.01  # by which the expected share of a class may differ from what was asked for
+_CLOSE = 0.01  # relative; by which the expected share of a class may differ from the wanted one
 _STEEPEST = 100.0  # bound for the tilt of a class, relative to the spread of its shares
 _LEAST = 4  # effective number of tiles in a draw; fewer would repeat the same few
 

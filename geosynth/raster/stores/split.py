@@ -161,7 +161,7 @@ def _aside(file: Path, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _restored(store: Store) -> Iterator[None]:
-    """A context after which, if there was an error, a store has its old record again, for which no space is needed."""
+    """A context that, after an error, gives a store its old record back, for which no free space is needed."""
     record = Path(store.path) / "zarr.json"
     before = record.with_name(".before.partial")
     try:

@@ -28,7 +28,8 @@ from geosynth.grid.alignment import describe_grid
 from geosynth.inputs import as_list, band_files, check_input
 from geosynth.raster.band_files import BandFiles
 from geosynth.raster.class_table import ClassTable, read_class_table
-from geosynth.raster.drivers import GDAL_ERRORS, one_error, open_again, open_dataset
+from geosynth.raster.dataset import open_again, open_dataset
+from geosynth.raster.drivers import GDAL_ERRORS, one_error
 from geosynth.raster.mark import describe_mark, read_mark
 from geosynth.raster.quantities import parse_quantities
 from geosynth.raster.read import Array, ImageRaster, Mask, check_grid, check_inside, crs_of, has_data

@@ -207,7 +207,7 @@ def test_refusals_are_one_line_and_leave_nothing(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["land.geojson", "--column", "class"], "land.geojson: EPSG:4326 is in degrees"),
+        (["land.geojson", "--column", "class"], "land.geojson: EPSG:4326 is not in metres"),
         (["land.geojson", "--column", "kind", "--crs", UTM_18N], "has no column 'kind'; it has class"),
         (["land.geojson", "--column", "class", "--crs", "EPSG:9"], "CRS EPSG:9: unknown"),
         (["land.geojson", "--column", "class", "--crs", UTM_18N, "--resolution", "0"], "--resolution: a positive size"),

@@ -346,6 +346,12 @@ def test_a_folder_is_made_for_a_file(tmp_path: Path) -> None:
         write_whole(tmp_path / "new" / "folder" / "a.json" / "b.json", "{}")
 
 
+def test_folders_that_were_made_for_nothing_are_removed(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "new" / "folder" / "a.tif"):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_deleting_what_is_not_there_is_no_error(tmp_path: Path) -> None:
     delete(tmp_path / "nothing")
 

@@ -119,7 +119,7 @@ def test_a_zarr_in_and_a_zarr_out(generate: Generate, labels: Path) -> None:
     codes = rioxarray.open_rasterio(labels / "west.tif").squeeze(drop=True)
     codes.to_dataset(name="labels").to_zarr("west.zarr", consolidated=False)
     assert generate("--labels", labels / "west.tif", "--out", "image.tif")[0] == 0
-    assert generate("--labels", "west.zarr", "--out", "image.zarr")[0] == 0
+    assert generate("--labels", "west.zarr", "--out", "image.zarr", "--format", "zarr")[0] == 0
     code, out, _ = generate("--labels", "west.zarr", "--out", "again.zarr", "--json")
     assert code == 0
     assert json.loads(out)["images"][0]["height"] == 64
@@ -168,6 +168,10 @@ def test_two_at_once_on_one_image(generate: Generate, labels: Path, out: str, ar
     [
         (["--labels", "tiles"], "give --out FILE, or --out-dir FOLDER"),
         (["--labels", "tiles", "--out", "a.tif", "--out-dir", "b"], "give --out FILE, or --out-dir FOLDER"),
+        (["--labels", "tiles", "--out", "a.tif", "--format", "zarr"], "--format zarr does not fit --out a.tif"),
+        (["--labels", "tiles", "--out", "a.zarr", "--format", "cog"], "--format cog does not fit"),
+        (["--labels", "tiles", "--out", "a.tif", "--format", "jpeg"], "--format jpeg: cog or zarr"),
+        (["--labels", "tiles", "--out-dir", "b", "--format", "zarr"], "--out-dir makes GeoTIFFs"),
         (["--labels", "tiles", "--out-dir", "x.zarr", "--samples", "2"], "x.zarr: is the name of one image"),
         (["--labels", "tiles", "--out", "x.zarr", "--samples", "2", "--preview"], " x.zarr: previews and STAC items"),
         (["--labels", "tiles", "--out", "x.zarr", "--compress", "lzw"], "--compress: Zarr images are compressed"),

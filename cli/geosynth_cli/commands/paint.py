@@ -115,6 +115,9 @@ def generate(
         ),
     ] = None,
     style_length: StyleLength = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="cog or zarr; without it, the name of --out decides.")
+    ] = None,
     compress: Annotated[
         str | None,
         typer.Option("--compress", help="Of a GeoTIFF: deflate (default), zstd or lzw. Zarr is always zstd."),
@@ -143,7 +146,7 @@ def generate(
     """Paint synthetic images for label rasters, on exactly their grid. If interrupted, the same command continues."""
     import geosynth
 
-    target = _target(out, out_dir)
+    target = _target(out, out_dir, format_)
     if out is not None and str(out) != labels and (samples == 1 or out.suffix == ".zarr"):  # files of samples: NAME_0
         geosynth.check_place(out, overwrite=overwrite)
     settings = geosynth.GenerateSettings.parse(
@@ -234,13 +237,19 @@ def _labels(
         yield raster
 
 
-def _target(out: Path | None, out_dir: Path | None) -> Path:
-    """The output for the images: the only one of the two options that is given."""
+def _target(out: Path | None, out_dir: Path | None, format_: str | None) -> Path:
+    """The output for the images, if the three options agree."""
     from geosynth.errors import SettingsError
 
     target = out if out is not None else out_dir
     if target is None or None not in (out, out_dir):
         raise SettingsError("give --out FILE, or --out-dir FOLDER for one image per label file")
+    if format_ not in (None, "cog", "zarr"):
+        raise SettingsError(f"--format {format_}: cog or zarr")
+    if format_ == "zarr" and out is None:
+        raise SettingsError("--out-dir makes GeoTIFFs; use --out NAME.zarr for a Zarr store")
+    if out is not None and format_ is not None and (format_ == "zarr") != (out.suffix == ".zarr"):
+        raise SettingsError(f"--format {format_} does not fit --out {out}; a Zarr store ends in .zarr, a COG in .tif")
     return target
 
 

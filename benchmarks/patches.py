@@ -28,6 +28,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from multiprocessing import get_context
@@ -39,14 +40,13 @@ import rasterio
 import rasterio.shutil
 import torch
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from rasterio.windows import Window as RasterioWindow
 from torch.utils.data import DataLoader
 from torchgeo.datasets import RasterDataset, stack_samples
 from torchgeo.samplers import RandomGeoSampler
 
 from geosynth.config import BandSettings
-from geosynth.grid import SpatialSplit, Window
+from geosynth.grid import Window
 from geosynth.legend import Legend, LegendClass
 from geosynth.models.process_settings import keep_freed_memory
 from geosynth.patches.dataset import PatchDataset, PatchSet
@@ -54,7 +54,7 @@ from geosynth.patches.module import PatchModule
 from geosynth.patches.sampler import Draw
 from geosynth.raster.stores.folds import SplitRule
 from geosynth.raster.stores.open import open_in_place
-from geosynth.raster.stores.source import PatchSource, Scene
+from geosynth.raster.stores.source import PatchSource
 from geosynth.raster.stores.store import Store
 from last_line import print_result
 
@@ -282,17 +282,10 @@ def make_scene(folder: Path, side: int, real: Path) -> Store:
         options = {"COMPRESS": "DEFLATE", "BLOCKSIZE": 512, "OVERVIEWS": "NONE"}
         rasterio.shutil.copy(plain, folder / name / "scene.tif", driver="COG", **options)
         plain.unlink()
-    window = Window(0, 0, side, side)
+    source = in_place(folder)
     pixels = tuple(np.bincount(labels.ravel(), minlength=6).tolist())
-    store = Store.create(
-        folder / "store",
-        GeoBox((side, side), TRANSFORM, "EPSG:26917"),
-        legend=LEGEND,
-        band_names=BANDS,
-        dtype=image.dtype,
-        scenes=[Scene("scene", window, pixels, "", "")],
-        split=SpatialSplit.by_scenes({"train": [window]}),
-    )
+    source.scenes = tuple(replace(scene, class_pixels=pixels) for scene in source.scenes)
+    store = Store.create(folder / "store", source)
     for shard in store.shards():
         store.write(shard, image[(slice(None), *shard.slices)], labels[shard.slices])
     return Store(folder / "store")

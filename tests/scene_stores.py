@@ -11,6 +11,7 @@ import numpy.typing as npt
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from blank_stores import blank_store
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.progress import Progress, silent
@@ -42,7 +43,7 @@ def make_scene_store(
     image = change(random_image(3, height, width, len(bands), str(options.get("dtype", "uint8")))) * inside
     split = SpatialSplit.by_scenes({"train": list(places.values())}) if split is None else split
     scenes = [Scene(name, place, _count(codes[place.slices]), f"sha of {name}", "") for name, place in places.items()]
-    store = Store.create(
+    store = blank_store(
         path,
         GeoBox((height, width), transform or north_up(1000, 2000), crs),
         legend=CHESAPEAKE,
@@ -51,7 +52,7 @@ def make_scene_store(
         scenes=scenes,
         split=split,
         quantities=options.get("quantities", ()),
-        synthetic=options.get("synthetic"),
+        synthetic=options.get("synthetic", {}),
         chunk_size=64,
         shard_size=128,
     )

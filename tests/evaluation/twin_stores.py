@@ -12,6 +12,7 @@ from affine import Affine
 from evaluation_scenes import blobs, small_legend, textured
 from odc.geo.geobox import GeoBox
 
+from blank_stores import blank_store
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend
 from geosynth.raster.stores.source import Scene
@@ -56,7 +57,7 @@ def write_store(
     legend = small_legend() if legend is None else legend
     windows = places(-(-codes.shape[1] // (SIDE + GAP)))
     counts = [tuple(int((codes[window.slices] == code).sum()) for code in legend.codes) for window in windows]
-    store = Store.create(
+    store = blank_store(
         path,
         GeoBox(codes.shape, Affine(1, 0, 500_000 + column, 0, -1, 4_500_000), "EPSG:32618"),
         legend=legend,

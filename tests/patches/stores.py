@@ -8,6 +8,7 @@ import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from blank_stores import blank_store
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.stores.source import Scene
@@ -30,7 +31,7 @@ def make_store(path: Path, transform: Affine | None = None, crs: str | None = UT
     image, codes = random_image(7, HEIGHT, WIDTH), random_codes(7, HEIGHT, WIDTH)
     if holes:
         codes[20:30, 30:40] = 15
-    store = Store.create(
+    store = blank_store(
         path,
         GeoBox((HEIGHT, WIDTH), transform or north_up(1000, 2000), crs),
         legend=CHESAPEAKE,

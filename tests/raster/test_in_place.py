@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
+from blank_stores import blank_store
 from geosynth.errors import DataError, GridError, LegendError, RasterError, SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
@@ -441,7 +442,7 @@ def remote_store(folder: Path) -> np.ndarray:
     whole = Window(0, 0, 512, 512)
     from odc.geo.geobox import GeoBox
 
-    store = Store.create(
+    store = blank_store(
         folder / "store",
         GeoBox((512, 512), place.transform, "EPSG:26917"),
         legend=CHESAPEAKE,

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
+from blank_stores import blank_store
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE, Legend
 from geosynth.raster.stores import source as source_module
@@ -146,7 +147,7 @@ def test_pixels_tell_where_nobody_hashed(tmp_path: Path) -> None:
     """As in a store whose files came from a URL."""
     digests = set()
     for number in (0, 1, 1):
-        store = Store.create(
+        store = blank_store(
             tmp_path / f"store{len(digests)}",
             GeoBox((40, 40), north_up(), UTM),
             legend=CHESAPEAKE,

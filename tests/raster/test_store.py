@@ -16,6 +16,7 @@ import zarr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from blank_stores import blank_store
 from geosynth.errors import LegendError, RasterError, SettingsError
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE, Legend
@@ -49,7 +50,7 @@ def make(
     legend: Legend = CHESAPEAKE,
     **options: Any,
 ) -> Store:
-    return Store.create(
+    return blank_store(
         path,
         GeoBox((HEIGHT, WIDTH), transform or north_up(), crs),
         **{
@@ -184,7 +185,7 @@ def test_a_shard_of_many_bands_is_smaller(tmp_path: Path, bands: int, dtype: str
         tmp_path / "store", band_names=[str(band) for band in range(bands)], dtype=np.dtype(dtype), shard_size=2048
     )
     large = GeoBox((10_000, 10_000), north_up(), UTM)
-    store = Store.create(
+    store = blank_store(
         tmp_path / "large",
         large,
         legend=CHESAPEAKE,

@@ -6,6 +6,7 @@ import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from blank_stores import blank_store
 from geosynth.config import SegmentSettings
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import Legend, LegendClass
@@ -50,7 +51,7 @@ def make_segment_store(
         coarse: a function of the labels to a map called "nlcd", whose nodata value is 255.
     """
     windows = [Window(0, STEP * index, SIDE, SIDE) for index in range(train + test)]
-    store = Store.create(
+    store = blank_store(
         path,
         GeoBox((SIDE, windows[-1].right), Affine(0.6, 0, 500_000, 0, -0.6, 4_400_000), "EPSG:26917"),
         legend=legend,
@@ -58,7 +59,7 @@ def make_segment_store(
         dtype=np.dtype(dtype),
         scenes=[Scene(f"{index}.tif", window, (0, 0, 0), "", "") for index, window in enumerate(windows)],
         split=SpatialSplit.by_scenes({"train": windows[:train], "test": windows[train:]}),
-        extras=None if coarse is None else {"nlcd": (np.dtype("uint8"), 255)},
+        extras={} if coarse is None else {"nlcd": (np.dtype("uint8"), 255)},
         chunk_size=32,
     )
     noise = np.random.default_rng(seed)

@@ -8,6 +8,7 @@ import torch
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from blank_stores import blank_store
 from geosynth.config import TrainSettings
 from geosynth.grid import SpatialSplit, Window
 from geosynth.legend import CHESAPEAKE
@@ -64,7 +65,7 @@ def make_store(
     windows = [Window(0, size * index, size, size) for index in range(len(folds))]
     pixels = tuple(int((indices == index).sum()) for index in range(6))
     own = {fold: [window for window, its in zip(windows, folds, strict=True) if its == fold] for fold in set(folds)}
-    store = Store.create(
+    store = blank_store(
         path,
         GeoBox((size, size * len(folds)), Affine(gsd, 0, 500_000, 0, -gsd, 4_400_000), crs),
         legend=legend,

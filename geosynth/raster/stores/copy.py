@@ -83,18 +83,7 @@ def _lay_out(work: UnfinishedWork, sources: Sequence[PatchSource]) -> tuple[_Cop
         if len(sources) > 1:
             create_group(new, [name[1:] for name in inside])
         for name, source in zip(inside, sources, strict=True):
-            Store.create(
-                f"{new}{name}",
-                source.geobox,
-                legend=source.legend,
-                band_names=source.band_names,
-                dtype=source.dtype,
-                scenes=source.scenes,
-                split=source.split,
-                quantities=source.quantities,
-                extras=source.extras,
-                synthetic=source.synthetic,
-            )
+            Store.create(f"{new}{name}", source)
         new.rename(work.result)
     for leftover in work.result.rglob("*.partial"):  # files that zarr was writing when it was killed
         leftover.unlink()

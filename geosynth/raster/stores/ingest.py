@@ -152,7 +152,7 @@ def ingest(
     rule.model_copy(update={"stratify": False}).apply(sources, folds=folds)  # refuses early, counts nothing
     options = {"by": by, "shares": shares, "seed": seed, "block_size": block_size, "buffer": buffer, "per": per}
     job = _job(options, to_legend, from_legend, target, listed, sources)
-    edge = shard_edge(len(sources[0].band_names), sources[0].dtype)
+    edge = shard_edge(sources[0])
     num_pairs = sum(len(source.pairs) for source in sources)
     total = num_pairs + sum(len(source.blocks(edge)) for source in sources)
     with open_client(scheduler=scheduler) as client, bounded_cache(), writing(work.out), work.open(job, total):

@@ -15,51 +15,41 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 from odc.geo.geobox import GeoBox
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from geosynth.legend import Legend
 from geosynth.raster.conventions import grid_attributes
+from geosynth.raster.stores.source import PatchSource
 
 CHUNK_SIZE = 256
 SHARD_SIZE = 2048
 _MAX_SHARD_BYTES = 2**26  # uncompressed; a writing thread needs a few times as much
 
 
-def shard_edge(bands: int, dtype: np.dtype[Any], chunk_size: int = CHUNK_SIZE, shard_size: int = SHARD_SIZE) -> int:
+def shard_edge(source: PatchSource, chunk_size: int = CHUNK_SIZE, shard_size: int = SHARD_SIZE) -> int:
     """Side of a shard in pixels: `shard_size`, halved while a shard of all bands would exceed 64 MB."""
-    edge = shard_size
-    while edge > chunk_size and edge // 2 % chunk_size == 0 and bands * dtype.itemsize * edge**2 > _MAX_SHARD_BYTES:
+    edge, sample = shard_size, len(source.band_names) * source.dtype.itemsize  # bytes per pixel
+    while edge > chunk_size and edge // 2 % chunk_size == 0 and sample * edge**2 > _MAX_SHARD_BYTES:
         edge //= 2
     return edge
 
 
-def create_arrays(
-    group: Any,
-    geobox: GeoBox,
-    legend: Legend,
-    band_names: Sequence[str],
-    dtype: np.dtype[Any],
-    extras: Mapping[str, tuple[np.dtype[Any], float]],
-    chunk: int,
-    edge: int,
-) -> None:
+def create_arrays(group: Any, source: PatchSource, chunk: int, edge: int) -> None:
     """Create the arrays of a store: `image` (band, y, x), 0 where nothing is stored, and `labels` (y, x), nodata there.
+
+    Further maps (y, x) have values as stored, and their own nodata value.
 
     Args:
         group: the Zarr group of the store.
-        geobox: the whole grid.
-        legend: of the labels, whose codes they have.
-        band_names: of the image.
-        dtype: of the image.
-        extras: dtype and nodata value of further maps (y, x), of values as stored, by name.
+        source: on whose grid, with whose legend, bands, dtype and further maps.
         chunk: side of a chunk in pixels.
         edge: side of a shard in pixels.
     """
+    geobox, legend = source.geobox, source.legend
     # In whole chunks, no larger than the grid needs.
     shard = [min(edge, -(-side // chunk) * chunk) for side in geobox.shape]
     on_grid: dict[str, Any] = grid_attributes(geobox)
@@ -80,7 +70,7 @@ def create_arrays(
             attributes={**attributes, **on_grid},
         )
 
-    create("image", dtype, 0, {"long_name": list(band_names)}, len(band_names))
+    create("image", source.dtype, 0, {"long_name": list(source.band_names)}, len(source.band_names))
     classes = {
         "nodata": legend.nodata_code,
         "flag_values": list(legend.codes),
@@ -88,7 +78,7 @@ def create_arrays(
         "flag_colors": " ".join(entry.colour for entry in legend.classes),
     }
     create("labels", legend.code_dtype, legend.nodata_code, classes)
-    for name, (own, nodata) in extras.items():
+    for name, (own, nodata) in source.extras.items():
         fill = own.type(nodata).item()
         # JSON has finite numbers only; fill values have others.
         create(name, own, fill, {"nodata": fill} if math.isfinite(fill) else {})

@@ -125,54 +125,37 @@ class Store(PatchSource):
     def create(
         cls,
         path: str | Path,
-        geobox: GeoBox,
+        source: PatchSource,
         *,
-        legend: Legend,
-        band_names: Sequence[str],
-        dtype: np.dtype[Any],
-        scenes: Sequence[Scene],
-        split: SpatialSplit,
-        quantities: Sequence[Quantity] = (),
-        extras: Mapping[str, tuple[np.dtype[Any], float]] | None = None,
-        synthetic: Mapping[str, str] | None = None,
         chunk_size: int = CHUNK_SIZE,
         shard_size: int = SHARD_SIZE,
     ) -> Store:
-        """Create an empty store, in which every label is the legend's `nodata_code`.
+        """Create an empty store for a copy of a source, in which every label is the legend's `nodata_code`.
 
         Args:
             path: of the group; anything there is removed.
-            geobox: the whole grid.
-            legend: of the labels.
-            band_names: of the imagery.
-            dtype: of the imagery.
-            scenes: the scenes on the grid.
-            split: which pixels are train, val and test.
-            quantities: what the values of each band mean, see `PatchSource`.
-            extras: dtype and nodata value of further maps, by name.
-            synthetic: how a generator makes the imagery; None or empty for real imagery.
+            source: everything but pixels, chunks and counts of the folds is taken over from it.
             chunk_size: side of a chunk, the unit of reading, in pixels.
             shard_size: side of a shard, the unit of writing, a multiple of `chunk_size`; reduced for many bands.
         """
         group = zarr.open_group(str(path), mode="w", zarr_format=3)
-        mark = mark_of(synthetic or {})
+        mark, quantities = mark_of(source.synthetic), source.quantities
         values = {
             "version": _VERSION,
-            "crs": crs_wkt(geobox.crs),
-            "transform": list(geobox.affine[:6]),
-            "legend": legend.model_dump(mode="json"),
-            "nodata": legend.nodata_code,
-            "band_names": list(band_names),
+            "crs": crs_wkt(source.geobox.crs),
+            "transform": list(source.geobox.affine[:6]),
+            "legend": source.legend.model_dump(mode="json"),
+            "nodata": source.legend.nodata_code,
+            "band_names": list(source.band_names),
             **({"quantities": [quantity.to_values() for quantity in quantities]} if quantities else {}),
-            "extras": list(extras or {}),
-            "scenes": [scene.to_values() for scene in scenes],
-            "split": split.to_values(),
+            "extras": list(source.extras),
+            "scenes": [scene.to_values() for scene in source.scenes],
+            "split": source.split.to_values(),
             "fold_pixels": {},
-            **({"synthetic": dict(synthetic)} if synthetic else {}),
+            **({"synthetic": dict(source.synthetic)} if source.synthetic else {}),
         }
         group.attrs.update({**mark, **_record(values)})
-        edge = shard_edge(len(band_names), dtype, chunk_size, shard_size)
-        create_arrays(group, geobox, legend, band_names, dtype, extras or {}, chunk_size, edge)
+        create_arrays(group, source, chunk_size, shard_edge(source, chunk_size, shard_size))
         group["image"].attrs.update(quantity_attributes(quantities) | mark)
         return cls(path, mode="r+")
 

@@ -20,7 +20,7 @@ from geosynth.evaluation.measures import Nearness
 from geosynth.evaluation.tiles import TilePair
 from geosynth.grid import TilePlan, ground_sampling_distance, warn_of_pixel_size
 from geosynth.grid.alignment import is_south_up
-from geosynth.raster.model_bands import open_bands
+from geosynth.raster.model_bands import NeededBands, open_bands
 from geosynth.raster.stores.tiles import TileView
 
 _MOST = 256  # tiles of a set; as the distance is unbiased, more change it little
@@ -107,9 +107,9 @@ class TargetTiles:
     ) -> None:
         gsd = ground_sampling_distance(pair.geobox)
         bands = BandSettings(names=pair.bands, dtype=cast(ImageDtype, str(pair.dtype)), quantities=pair.quantities)
-        tiles = []
+        needed, tiles = NeededBands(bands, "real imagery", "the real imagery"), []
         for image in images:
-            raster = open_bands(image, bands, "real imagery", "the real imagery", named)
+            raster = open_bands(image, needed, named)
             what = "those of the real imagery are of %g m: distances to it include that difference"
             warn_of_pixel_size(raster.path, raster.geobox, gsd, what)
             is_turned = is_south_up(raster.geobox) != is_south_up(pair.geobox)

@@ -26,7 +26,7 @@ from geosynth.models.looks.unlabelled import cell_styles, fit_look_unlabelled
 from geosynth.raster.label_files import open_labels
 from geosynth.raster.label_legend import choose_legend
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.model_bands import open_common_bands
+from geosynth.raster.model_bands import NeededBands, open_common_bands
 from geosynth.raster.read import Array, ImageRaster
 
 _LOG = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def look_from_images(
         given = f"{counted(len(labels), 'label raster')} for {counted(len(images), 'image')}"
         raise SettingsError(f"{given}; give one for each, in their order")
 
-    rasters, bands = open_common_bands(images, model.card.bands, "model", model.path, named)
+    rasters, bands = open_common_bands(images, NeededBands(model.card.bands, "model", model.path), named)
     if missing := ", ".join(name for number, name in enumerate(model.card.bands.names) if number not in bands):
         message = "%s: without %s; its look is estimated from the other bands"
         _LOG.warning(message, ", ".join(map(str, images)), missing)

@@ -23,7 +23,7 @@ from geosynth.legend import Legend
 from geosynth.models.looks.look import Look
 from geosynth.models.process_settings import full_float32
 from geosynth.mosaic.looks import look_from_images
-from geosynth.raster.model_bands import open_bands
+from geosynth.raster.model_bands import NeededBands, open_bands
 
 _MAX_WINDOWS = 256  # more change the mean little
 _BATCH = 8
@@ -159,7 +159,7 @@ def style_from_image(image: str | Path, model: GeneratorModel, named: Sequence[s
     encoder, bands = model.encoder, model.card.bands
     if encoder is None:
         raise SettingsError(f"{model.path}: has no style encoder, so it cannot take a style from {image}")
-    raster = open_bands(image, bands, "model", model.path, named)
+    raster = open_bands(image, NeededBands(bands, "model", model.path), named)
     told = "the model was trained on %g m and sees its style at that scale"
     warn_of_pixel_size(raster.path, raster.geobox, model.card.gsd, told)
 

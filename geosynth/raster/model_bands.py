@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
@@ -25,9 +25,18 @@ from geosynth.raster.raster_file import RasterFile
 from geosynth.raster.read import SCAN_BLOCK, ImageRaster
 
 
-def open_bands(
-    path: str | Path, bands: BandSettings, model: str, name: str | Path, chosen: Sequence[str] | None = None
-) -> ImageRaster:
+class NeededBands(NamedTuple):
+    """The bands that a model needs."""
+
+    bands: BandSettings
+    """Names, dtype and quantities, in its order."""
+    by: str
+    """What messages call it: "model", "segmenter" or, of other imagery, "real imagery"."""
+    file: str | Path
+    """Its file, for messages."""
+
+
+def open_bands(path: str | Path, needed: NeededBands, chosen: Sequence[str] | None = None) -> ImageRaster:
     """An image, opened with the bands that a model needs, in the model's order.
 
     Bands are found by the names that the user gave, else by those in the image (see `told_names`), upper or lower case.
@@ -36,57 +45,50 @@ def open_bands(
 
     Args:
         path: of the image.
-        bands: the model's bands.
-        model: what messages call it: "model" or "segmenter".
-        name: its file, for messages.
+        needed: the model's bands.
         chosen: names that the user gave, see `open_chosen`; None for none.
 
     Raises:
         RasterError: if the image cannot be opened.
         DataError: if bands are missing, of another type, or their values mean something else.
     """
-    image, present = _open_present(path, bands, model, chosen)
+    image, present = _open_present(path, needed, chosen)
+    bands = needed.bands
     if len(present) < len(bands.names):
-        raise _other_bands(open_image(path), bands.names, model, chosen)
-    agreed_quantities([(str(name), bands.quantities), (image.path, image.quantities)], bands.names)
+        raise _other_bands(open_image(path), needed, chosen)
+    agreed_quantities([(str(needed.file), bands.quantities), (image.path, image.quantities)], bands.names)
     return image
 
 
 def open_common_bands(
-    paths: Sequence[str | Path],
-    bands: BandSettings,
-    model: str,
-    name: str | Path,
-    chosen: Sequence[str] | None = None,
+    paths: Sequence[str | Path], needed: NeededBands, chosen: Sequence[str] | None = None
 ) -> tuple[list[ImageRaster], list[int]]:
-    """As `open_bands` for several images, with the bands that all of them have, and the positions of these in `bands`.
+    """As `open_bands` for several images, with the bands that all of them have, and the positions of these in `needed`.
 
     Raises:
         RasterError: if an image cannot be opened.
         DataError: if the images have no band in common, or if one has another type or means something else.
     """
-    opened = [_open_present(path, bands, model, chosen) for path in paths]
+    opened = [_open_present(path, needed, chosen) for path in paths]
     common = sorted(set.intersection(*(set(present) for _, present in opened)))
     if not common:
         listed = ", ".join(map(str, paths))
-        raise DataError(f"{listed}: no band of the {model}'s, {', '.join(bands.names)}, is in all of them")
+        raise DataError(f"{listed}: no band of the {needed.by}'s, {', '.join(needed.bands.names)}, is in all of them")
     images = [
         image if present == common else open_image(image.path, [image.bands[present.index(one)] for one in common])
         for image, present in opened
     ]
-    known = bands.only(common)
-    agreed_quantities([(str(name), known.quantities), *((one.path, one.quantities) for one in images)], known.names)
+    known, own = needed.bands.only(common), [(one.path, one.quantities) for one in images]
+    agreed_quantities([(str(needed.file), known.quantities), *own], known.names)
     return images, common
 
 
-def _open_present(
-    path: str | Path, bands: BandSettings, model: str, chosen: Sequence[str] | None
-) -> tuple[ImageRaster, list[int]]:
+def _open_present(path: str | Path, needed: NeededBands, chosen: Sequence[str] | None) -> tuple[ImageRaster, list[int]]:
     """An image with those of the model's bands that it has, at least one, and their positions among the model's."""
-    image, names = open_chosen(path, chosen), bands.names
-    if image.types != bands.dtype:
-        remedy = _conversion(image, bands.dtype)
-        raise DataError(f"{image.path}: holds {image.types} values; the {model}'s are {bands.dtype}{remedy}")
+    image, names, dtype = open_chosen(path, chosen), needed.bands.names, needed.bands.dtype
+    if image.types != dtype:
+        remedy = _conversion(image, dtype)
+        raise DataError(f"{image.path}: holds {image.types} values; the {needed.by}'s are {dtype}{remedy}")
     own: Sequence[str | None]
     if chosen:
         own = spelled_as(names, given_names(image, chosen))
@@ -100,7 +102,7 @@ def _open_present(
         own = image.colour_interpretation
     present = [number for number, name in enumerate(names) if name in own]
     if not present:
-        raise _other_bands(image, names, model, chosen)
+        raise _other_bands(image, needed, chosen)
     numbers = [image.bands[own.index(names[number])] for number in present]
     return (open_image(path, numbers) if chosen else open_some(image, numbers)), present
 
@@ -113,7 +115,8 @@ def _conversion(image: ImageRaster, dtype: str) -> str:
     return f"; convert it ({how})"
 
 
-def _other_bands(image: ImageRaster, names: Sequence[str], model: str, chosen: Sequence[str] | None) -> DataError:
+def _other_bands(image: ImageRaster, needed: NeededBands, chosen: Sequence[str] | None) -> DataError:
+    names = needed.bands.names
     own = [name or colour for name, colour in zip(image.band_names, image.colour_interpretation, strict=True)]
     listed = ", ".join(names_and_places(chosen)[0] if chosen else own)
     remedy = ""
@@ -121,7 +124,7 @@ def _other_bands(image: ImageRaster, names: Sequence[str], model: str, chosen: S
         remedy = " (rio edit-info --bidx N --description NAME FILE names one)"
     elif not chosen and not set(names) & set(own):
         remedy = f" (say which is which, as in --bands {names[0]}=ITS_NAME_THERE,...)"
-    return DataError(f"{image.path}: its bands are {listed}; the {model}'s are {', '.join(names)}{remedy}")
+    return DataError(f"{image.path}: its bands are {listed}; the {needed.by}'s are {', '.join(names)}{remedy}")
 
 
 def _has_transparency(image: ImageRaster) -> bool:

@@ -18,7 +18,7 @@ from geosynth.models.device import plain_memory_error
 from geosynth.progress import Progress, silent
 from geosynth.raster.label_files import kept_tags
 from geosynth.raster.label_writer import check_label_output, label_writer
-from geosynth.raster.model_bands import open_bands
+from geosynth.raster.model_bands import NeededBands, open_bands
 from geosynth.raster.read import ImageRaster, Mask, Raster, bounded_cache, without_hidden
 from geosynth.raster.unfinished_image import UnfinishedImage
 from geosynth.segmentation.segmenter import Segmenter, load_segmenter
@@ -74,7 +74,7 @@ def classify(
         raise SettingsError(f"classify takes the file of an image, and a segmenter or its file; got {kinds}")
     check_label_output(out, [image, model], overwrite=overwrite)
     segmenter = model if isinstance(model, Segmenter) else load_segmenter(model, device)
-    raster = open_bands(image, segmenter.card.bands, "segmenter", segmenter.path, bands)
+    raster = open_bands(image, NeededBands(segmenter.card.bands, "segmenter", segmenter.path), bands)
     check_label_output(out, raster.files, overwrite=overwrite)
     warn_of_pixel_size(raster.path, raster.geobox, segmenter.card.gsd, "the segmenter was trained on %g m")
     plan = block_plan(raster.geobox, _BLOCK)

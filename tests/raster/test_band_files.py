@@ -28,7 +28,7 @@ from geosynth.files import refuse_inputs
 from geosynth.grid import Window
 from geosynth.inputs import band_files, name_of_band_files
 from geosynth.raster.cast import CastImage
-from geosynth.raster.model_bands import open_bands
+from geosynth.raster.model_bands import NeededBands, open_bands
 from geosynth.raster.names import files_named, image_name
 from geosynth.raster.raster_file import open_raster
 from geosynth.raster.stores.item_list import read_items
@@ -342,11 +342,13 @@ def test_what_ingest_refuses(scenes: Any, capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_model_finds_its_bands(scenes: Any) -> None:
     name = f"S2/T32TQM_{DATES[0]}_{BRACES}_10m.tif"
-    image = open_bands(name, BandSettings(names=("nir", "red"), dtype="uint16"), "model", "model.safetensors")
+    image = open_bands(
+        name, NeededBands(BandSettings(names=("nir", "red"), dtype="uint16"), "model", "model.safetensors")
+    )
     np.testing.assert_array_equal(image.read(image.window)[0], scenes[0][[3, 0]])
     with pytest.raises(DataError, match="its bands are B04, B03; the model's are red, green"):
         bands = BandSettings(names=("red", "green"), dtype="uint16")
-        open_bands(name.replace(BRACES, "{B04,B03}"), bands, "model", "model.safetensors")
+        open_bands(name.replace(BRACES, "{B04,B03}"), NeededBands(bands, "model", "model.safetensors"))
 
 
 def test_what_values_mean_is_what_each_file_says(here: Path) -> None:

@@ -15,7 +15,7 @@ from geosynth.config.bands import Quantity
 from geosynth.errors import DataError
 from geosynth.grid import Window
 from geosynth.raster.bands import common_bands, open_chosen
-from geosynth.raster.model_bands import open_bands, open_common_bands
+from geosynth.raster.model_bands import NeededBands, open_bands, open_common_bands
 from rasters import north_up, random_image, write_raster
 
 SIDE = 20
@@ -36,9 +36,9 @@ def image(
     return path
 
 
-def model(*names: str, dtype: str = "uint8") -> tuple[BandSettings, str, str]:
-    """How `open_bands` is told of one."""
-    return BandSettings(names=names, dtype=dtype), "model", "model.safetensors"
+def model(*names: str, dtype: str = "uint8") -> NeededBands:
+    """The bands of one."""
+    return NeededBands(BandSettings(names=names, dtype=dtype), "model", "model.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -50,14 +50,14 @@ def model(*names: str, dtype: str = "uint8") -> tuple[BandSettings, str, str]:
     ],
 )
 def test_bands_are_found_by_what_the_image_calls_them(tmp_path: Path, told: dict) -> None:
-    opened = open_bands(image(tmp_path, **told), *model("red", "green", "blue"))
+    opened = open_bands(image(tmp_path, **told), model("red", "green", "blue"))
     np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS[[2, 1, 0]])
     assert opened.colour_interpretation[0] in ("red", "undefined")
 
 
 def test_names_may_differ_in_case(tmp_path: Path) -> None:
     path = image(tmp_path, descriptions=["Blue", "GREEN", "Red", "nir"])
-    opened = open_bands(path, *model("red", "green", "blue"))
+    opened = open_bands(path, model("red", "green", "blue"))
     np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS[[2, 1, 0]])
 
 
@@ -65,49 +65,49 @@ def test_bands_of_other_names_are_refused_with_what_to_do(tmp_path: Path) -> Non
     path = image(tmp_path, descriptions=["B02", "B03", "B04", "B08"])
     remedy = r"are red, nir \(say which is which, as in --bands red=ITS_NAME_THERE,\.\.\.\)$"
     with pytest.raises(DataError, match=remedy):
-        open_bands(path, *model("red", "nir"))
+        open_bands(path, model("red", "nir"))
 
 
 def test_an_image_that_names_no_bands_has_them_in_the_order_of_the_model(tmp_path: Path) -> None:
-    opened = open_bands(image(tmp_path), *model("red", "green", "blue", "nir"))
+    opened = open_bands(image(tmp_path), model("red", "green", "blue", "nir"))
     np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS)
 
 
 def test_bands_are_found_by_the_names_and_numbers_that_are_given(tmp_path: Path) -> None:
     values = random_image(2, SIDE, SIDE, bands=13)
     path = write_raster(tmp_path / "many.tif", values, north_up())
-    bands, *told = model("red", "green", "blue", "nir")
+    needed = model("red", "green", "blue", "nir")
     with pytest.raises(DataError, match=r"its bands are gray, undefined, .*; the model's are red, green, blue, nir"):
-        open_bands(path, bands, *told)
+        open_bands(path, needed)
     chosen = ["nir=8", "red=4", "blue=2", "green=3", "swir=11"]
-    np.testing.assert_array_equal(open_bands(path, bands, *told, chosen).read(WHOLE)[0], values[[3, 2, 1, 7]])
+    np.testing.assert_array_equal(open_bands(path, needed, chosen).read(WHOLE)[0], values[[3, 2, 1, 7]])
     with pytest.raises(DataError, match=r"its bands are red, nir; the model's are red, green, blue, nir$"):
-        open_bands(path, bands, *told, ["red=4", "nir=8"])
-    (some,), present = open_common_bands([path], bands, *told, ["nir=8", "swir=11", "red=4"])
+        open_bands(path, needed, ["red=4", "nir=8"])
+    (some,), present = open_common_bands([path], needed, ["nir=8", "swir=11", "red=4"])
     assert present == [0, 3]
     np.testing.assert_array_equal(some.read(WHOLE)[0], values[[3, 7]])
     order = ["blue", "green", "red", "nir"]  # in the file, without numbers
-    np.testing.assert_array_equal(open_bands(image(tmp_path), bands, *told, order).read(WHOLE)[0], PIXELS[[2, 1, 0, 3]])
+    np.testing.assert_array_equal(open_bands(image(tmp_path), needed, order).read(WHOLE)[0], PIXELS[[2, 1, 0, 3]])
     with pytest.raises(DataError, match="has 13 bands, so none is number 14"):
-        open_bands(path, bands, *told, ["red=14"])
+        open_bands(path, needed, ["red=14"])
     with pytest.raises(DataError, match=r"has 13 bands .* but the names given are red, nir \(with numbers"):
-        open_bands(path, bands, *told, ["red", "nir"])
+        open_bands(path, needed, ["red", "nir"])
 
 
 def test_near_infrared_that_is_marked_as_transparency_is_told_from_transparency(tmp_path: Path) -> None:
     names, colours = ("red", "green", "blue", "nir"), ["red", "green", "blue", "alpha"]
     path = image(tmp_path, colours=colours)
-    np.testing.assert_array_equal(open_bands(path, *model(*names)).read(WHOLE)[0], PIXELS)
+    np.testing.assert_array_equal(open_bands(path, model(*names)).read(WHOLE)[0], PIXELS)
     for transparency, is_believed in ((0, True), (255, False)):  # near infrared is 0 over water
         with rasterio.open(path, "r+") as dataset:
             dataset.write(np.where(np.arange(SIDE) < 5, 0, np.full((SIDE, SIDE), transparency)).astype(np.uint8), 4)
         if is_believed:
-            assert open_bands(path, *model(*names)).count == 4
+            assert open_bands(path, model(*names)).count == 4
             continue
         with pytest.raises(
             DataError, match=r"its bands are red, green, blue, alpha; the model's are .*, nir \(rio edit-info"
         ):
-            open_bands(path, *model(*names))
+            open_bands(path, model(*names))
 
 
 @pytest.mark.parametrize("names", [("red", "green", "blue", "nir"), ("green", "nir")])
@@ -120,7 +120,7 @@ def test_bands_are_found_by_their_names_in_any_case(
     expected = PIXELS[[[one.lower() for one in described].index(name) for name in names]]
     opened = open_chosen(path, names)
     assert common_bands([opened], names)[0] == names
-    for found in (opened, open_bands(path, *model(*names), names)):
+    for found in (opened, open_bands(path, model(*names), names)):
         np.testing.assert_array_equal(found.read(WHOLE)[0], expected)
     assert not caplog.text
 
@@ -130,7 +130,7 @@ def test_names_in_another_order_than_the_descriptions_are_told(
 ) -> None:
     names = ("red", "green", "blue", "nir")
     path = image(tmp_path, descriptions=["B8", "B4", "B3", "B2"])
-    open_bands(path, *model(*names), names)
+    open_bands(path, model(*names), names)
     told = "its bands are described B8, B4, B3, B2, and named red, green, blue, nir in this order (--bands red=B8,..."
     assert told in caplog.text
 
@@ -154,7 +154,7 @@ def test_a_mask_that_looks_like_imagery_is_told(tmp_path: Path, caplog: pytest.L
         if values is not None:
             with rasterio.open(path, "r+") as dataset:
                 dataset.write(np.broadcast_to(values, (SIDE, SIDE)).astype(np.uint8), 4)
-        for open_some in (lambda: open_bands(path, *model("blue", "red")), lambda: open_chosen(path, ("blue", "red"))):
+        for open_some in (lambda: open_bands(path, model("blue", "red")), lambda: open_chosen(path, ("blue", "red"))):
             opened = open_some()
             np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS[[2, 0]])
             assert (told in caplog.text) == is_told
@@ -171,12 +171,12 @@ def test_transparency_is_told_by_all_of_an_image(
     values[3] = np.where(np.add.outer(*map(np.arange, shape)) < 100, 255, 0)
     path = write_raster(tmp_path / "a.tif", values, north_up(), photometric="rgb", alpha="yes")
     with pytest.raises(DataError, match="its bands are red, green, blue, alpha"):
-        open_bands(path, *model("red", "green", "blue", "nir"))
+        open_bands(path, model("red", "green", "blue", "nir"))
     assert open_chosen(path, ("red",)).count == 1
     assert not caplog.text
     with rasterio.open(path, "r+") as dataset:
         dataset.write(np.where(values[3] == 255, 0, 100).astype(np.uint8), 4)
-    assert open_bands(path, *model("red", "green", "blue", "nir")).count == 4
+    assert open_bands(path, model("red", "green", "blue", "nir")).count == 4
     open_chosen(path, ("red",))
     assert "looks like imagery" in caplog.text
 
@@ -191,7 +191,7 @@ def test_transparency_is_told_by_all_of_an_image(
 def test_what_the_model_cannot_see_is_refused(tmp_path: Path, names: tuple[str, ...], dtype: str, line: str) -> None:
     path = image(tmp_path, descriptions=["blue", "green", "red", "nir"])
     with pytest.raises(DataError, match=line):
-        open_bands(path, *model(*names, dtype=dtype))
+        open_bands(path, model(*names, dtype=dtype))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int64", "float16"])
@@ -203,12 +203,12 @@ def test_an_image_of_a_type_that_no_model_has_is_refused_with_a_remedy(tmp_path:
     cube.to_dataset(name="image").to_zarr(store, consolidated=False)
     line = rf"a\.zarr: holds {dtype} values; the model's are float32; convert it \(in xarray: \.astype\('float32'\)\)$"
     with pytest.raises(DataError, match=line):
-        open_bands(store, *known)
+        open_bands(store, known)
     if dtype == "float16":  # not in the GDAL of all versions
         return
     path = write_raster(tmp_path / "a.tif", np.ones((1, 4, 4), dtype), north_up())
     with pytest.raises(DataError, match=r"; convert it \(rio convert --dtype float32 FILE NEW\)$"):
-        open_bands(path, *known)
+        open_bands(path, known)
 
 
 def test_values_that_mean_something_else_than_the_models_are_refused(tmp_path: Path) -> None:
@@ -217,8 +217,8 @@ def test_values_that_mean_something_else_than_the_models_are_refused(tmp_path: P
         file.scales = (0.5,) * 4
     bands = BandSettings(names=("red", "nir"), quantities=(Quantity(scale=0.25), Quantity(scale=0.25)))
     for opened in (
-        lambda: open_bands(path, bands, "model", "a.model"),
-        lambda: open_common_bands([path], bands, "", "a.model"),
+        lambda: open_bands(path, NeededBands(bands, "model", "a.model")),
+        lambda: open_common_bands([path], NeededBands(bands, "", "a.model")),
     ):
         with pytest.raises(
             DataError, match=r"image\.tif: band red holds values x 0\.5, but values x 0\.25 in a\.model"
@@ -237,7 +237,7 @@ def test_values_that_mean_something_else_than_the_models_are_refused(tmp_path: P
 def test_bands_may_be_missing_where_that_is_allowed(
     tmp_path: Path, told: dict, names: tuple[str, ...], numbers: list[int], rows: list[int]
 ) -> None:
-    (opened,), present = open_common_bands([image(tmp_path, **told)], *model(*names))
+    (opened,), present = open_common_bands([image(tmp_path, **told)], model(*names))
     assert present == numbers
     np.testing.assert_array_equal(opened.read(WHOLE)[0], PIXELS[rows])
 
@@ -247,4 +247,4 @@ def test_bands_may_be_missing_where_that_is_allowed(
 )
 def test_an_image_with_no_band_of_the_model_is_refused(tmp_path: Path, told: dict) -> None:
     with pytest.raises(DataError, match="the model's are red, green, blue, nir"):
-        open_common_bands([image(tmp_path, **told)], *model("red", "green", "blue", "nir"))
+        open_common_bands([image(tmp_path, **told)], model("red", "green", "blue", "nir"))

@@ -26,7 +26,7 @@ from geosynth.errors import GeosynthError
 from geosynth.legend import CHESAPEAKE
 from geosynth.raster.bands import check_image_type, open_chosen
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.model_bands import open_bands
+from geosynth.raster.model_bands import NeededBands, open_bands
 from geosynth.raster.raster_file import open_raster
 from geosynth.raster.stac import check_can_be_item
 from geosynth.raster.stores.items import Item
@@ -188,7 +188,7 @@ CASES = {
     ),
     "bands without names": Case(
         lambda: coloured("gray", "undefined", "undefined", "undefined"),
-        lambda: open_bands("a.tif", BandSettings(names=("B8",)), "model", "model.safetensors"),
+        lambda: open_bands("a.tif", NeededBands(BandSettings(names=("B8",)), "model", "model.safetensors")),
         "the model's are B8",
         {"N": "2", "NAME": "B8"},
     ),

@@ -66,9 +66,12 @@ def test_batches_that_threads_make_for_a_gpu_are_those_of_a_cpu(segment_store, t
     settings = TINY.model_copy(update={"steps": 6, "real_tiles": 5, "augment": "flips+colour"})
     segment(segment_store, tmp_path / "one", settings)
     made = set()
+    first_two = threading.Barrier(2, timeout=60)  # each is in a thread of its own, however fast it is
 
     def ahead(items, device, finish):
         def watched(item):
+            if item < 2:
+                first_two.wait()
             made.add(threading.current_thread().name)
             return finish(item)
 

@@ -19,7 +19,7 @@ from geosynth.errors import DataError, GridError, RasterError
 from geosynth.grid.alignment import TOLERANCE
 from geosynth.inputs import remote_allowed
 from geosynth.raster.conventions import crs_text_among
-from geosynth.raster.read import check_grid, crs_of, readable_crs
+from geosynth.raster.georeference import check_grid, crs_of, readable_crs
 
 _ROWS, _COLUMNS = {"y", "lat", "latitude", "northing"}, {"x", "lon", "long", "longitude", "easting"}
 _DEGREES = {("lat", "lon"), ("lat", "long"), ("latitude", "longitude")}

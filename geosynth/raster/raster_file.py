@@ -30,9 +30,10 @@ from geosynth.raster.band_files import BandFiles
 from geosynth.raster.class_table import ClassTable, read_class_table
 from geosynth.raster.dataset import open_again, open_dataset
 from geosynth.raster.drivers import GDAL_ERRORS, one_error
+from geosynth.raster.georeference import check_grid, crs_of
 from geosynth.raster.mark import describe_mark, read_mark
 from geosynth.raster.quantities import parse_quantities
-from geosynth.raster.read import Array, ImageRaster, Mask, check_grid, check_inside, crs_of, has_data
+from geosynth.raster.read import Array, ImageRaster, Mask, check_inside, has_data
 from geosynth.raster.warp import WarpedRaster
 
 _LOG = logging.getLogger(__name__)

@@ -1,24 +1,21 @@
-"""What a raster is: pixels on one grid, read window by window; where it has data; which grids are refused."""
+"""What a raster is: pixels on one grid, read window by window; and where it has data."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 
 from geosynth.config.bands import Quantity
-from geosynth.errors import GridError, RasterError, one_line
+from geosynth.errors import GridError
 from geosynth.grid import Window
 from geosynth.raster.class_table import ClassTable
-from geosynth.raster.drivers import GDAL_ERRORS
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -27,8 +24,6 @@ Read = Callable[[Window], tuple[Array, Mask]]
 
 SCAN_BLOCK = 2048
 """Pixels: side of the blocks in which a whole raster is read; 4 MB of labels per thread."""
-
-_LARGEST = 1 << 44  # pixels, in a raster's side and to the CRS's origin: the Earth's circumference at 2 micrometres
 
 # Size of GDAL's cache of decoded blocks where memory must not depend on the raster; GDAL's default is 5 % of the RAM.
 CACHE_BYTES = 128 << 20
@@ -197,40 +192,3 @@ def bounded_cache() -> AbstractContextManager[Any]:
     """A context in which GDAL keeps at most `CACHE_BYTES` of decoded blocks, in all threads together."""
     environment: AbstractContextManager[Any] = rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES)
     return environment
-
-
-def check_grid(geobox: GeoBox, name: str) -> None:
-    """Refuse a grid whose pixels have no size or place, or are more than can be counted.
-
-    Raises:
-        GridError: one line.
-    """
-    t = geobox.affine
-    size = abs(t.determinant)
-    is_sound = all(map(math.isfinite, t[:6])) and 0 < size < math.inf
-    if not is_sound or max(map(abs, ~t @ (0.0, 0.0))) > _LARGEST:
-        raise GridError(f"{name}: its transform {tuple(t[:6])} gives pixels no place; assign the right one")
-    if math.prod(geobox.shape) > _LARGEST:
-        raise GridError(f"{name}: says that it has {geobox.shape.y} x {geobox.shape.x} px; no raster is so large")
-
-
-_CRS_ERRORS: tuple[type[Exception], ...] = (*GDAL_ERRORS, RuntimeError)  # of rasterio, and of pyproj
-
-
-def crs_of(known: Any, name: str) -> CRS | None:
-    """A CRS of rasterio as one of odc-geo; None for none.
-
-    Raises:
-        RasterError: if it cannot be interpreted; it names `name`.
-    """
-    with readable_crs(name):
-        return CRS(known.to_wkt()) if known else None
-
-
-@contextmanager
-def readable_crs(name: str) -> Iterator[None]:
-    """Raise errors of a CRS as a RasterError that names `name`."""
-    try:
-        yield
-    except _CRS_ERRORS as error:
-        raise RasterError(f"{name}: its CRS cannot be read: {one_line(error)}") from error

@@ -24,7 +24,8 @@ from geosynth.grid import Window, ground_sampling_distance
 from geosynth.grid.crs import crs_wkt, metres_per_unit, same_crs
 from geosynth.grid.lengths import meant, pixel_sides
 from geosynth.raster.drivers import GDAL_ERRORS
-from geosynth.raster.read import Array, Mask, Raster, View, check_grid, check_inside
+from geosynth.raster.georeference import check_grid
+from geosynth.raster.read import Array, Mask, Raster, View, check_inside
 from geosynth.raster.reprojection import ROUNDING, grid_points, pixels_on
 
 Resampling = Literal["nearest", "mode"]

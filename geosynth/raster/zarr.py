@@ -23,9 +23,10 @@ from geosynth.raster.arrays import crs_among, grid_of, with_places
 from geosynth.raster.chunks import ChunkReader
 from geosynth.raster.class_table import ClassTable
 from geosynth.raster.conventions import levels_among, tags_among, transform_among, with_those_of_group
+from geosynth.raster.georeference import check_grid
 from geosynth.raster.mark import describe_mark
 from geosynth.raster.quantities import quantities_among
-from geosynth.raster.read import Array, ImageRaster, Mask, check_grid, check_inside, has_data
+from geosynth.raster.read import Array, ImageRaster, Mask, check_inside, has_data
 from geosynth.raster.warp import WarpedRaster
 from geosynth.raster.zarr_group import files_in, open_group
 

@@ -24,10 +24,11 @@ from geosynth.grid.groups import alike_groups
 from geosynth.legend import Legend
 from geosynth.raster.bands import check_whole_scenes, open_chosen
 from geosynth.raster.coded_labels import LabelsOfFile
+from geosynth.raster.georeference import check_grid
 from geosynth.raster.images import open_image
 from geosynth.raster.label_files import open_label_file
 from geosynth.raster.labels import LabelRaster
-from geosynth.raster.read import ImageRaster, Raster, check_grid
+from geosynth.raster.read import ImageRaster, Raster
 from geosynth.raster.reprojection import cover, pixels_on
 from geosynth.raster.stores.items import Item
 from geosynth.raster.warp import IMAGE_METHODS, LABEL_METHODS, WarpedRaster

@@ -5,7 +5,7 @@ import multiprocessing
 import pickle
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, get_worker
 from studies import AUGMENT, DIVERSITY, REPLACE, FakeOperations, close, means, open_study, recipes_of
 
 from geosynth.config import GenerateSettings, ReplaceSettings, TrainSettings
@@ -192,6 +192,25 @@ def test_workers_share_the_work_and_make_each_piece_once(study_store, operations
     assert not report.missing
     alone = FakeOperations(tmp_path / "alone.txt")
     assert run_cells(open_study(study_store, tmp_path / "alone", AUGMENT, alone)).rows == report.rows
+
+
+class WorkersOperations(FakeOperations):
+    """Refuses to segment anywhere else than on a worker."""
+
+    def segment(self, *arguments, **others):
+        get_worker()
+        return super().segment(*arguments, **others)
+
+
+def test_the_workers_of_a_given_client_do_the_cells_and_it_stays_open(study_store, operations, tmp_path, monkeypatch):
+    monkeypatch.setattr("geosynth.study.study.Operations", lambda: WorkersOperations(operations.log))
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        report = run_study(study_store, tmp_path / "out", REPLACE, client=client)
+        assert client.submit(sum, (1, 2)).result() == 3
+    assert (len(report.cells), report.missing) == (9, ())
 
 
 def test_what_travels_to_workers_comes_back_equal(study_store, operations, tmp_path):

@@ -13,7 +13,7 @@ from geosynth.files import output_path, refuse_folder, refuse_inputs
 from geosynth.grid.alignment import north_up, same_area
 from geosynth.grid.crs import crs_name
 from geosynth.inputs import as_list
-from geosynth.legend import GREY, Legend, rgb_of, told_apart
+from geosynth.legend import Legend, rgb_of, told_apart
 from geosynth.page import png_address, render_page
 from geosynth.raster.class_table import ClassTable
 from geosynth.raster.images import open_image
@@ -101,7 +101,7 @@ def _page(rasters: Sequence[ImageRaster], tables: Sequence[ClassTable], size: in
         }
         for raster, table in zip(rasters, tables, strict=True)
     ]
-    classes = {name: colour or GREY for table in tables for name, colour in table.values() if name}
+    classes = {name: colour for table in tables for name, colour in table.values() if name}
     return render_page(
         "view",
         layers=layers,
@@ -134,11 +134,11 @@ def _may_be_labels(raster: ImageRaster) -> bool:
 
 
 def _labels(raster: ImageRaster, shape: tuple[int, int], table: ClassTable) -> npt.NDArray[np.uint8]:
-    """Labels in the colours of the classes, (height, width, 4)."""
+    """Labels in the colours of the classes, (height, width, 4); transparent where a class has none."""
     codes, valid = raster.read_reduced(shape, "mode")
     picture = np.zeros((*shape, 4), np.uint8)
     for code in np.unique(codes[0][valid]):
-        name, colour = table.get(int(code), (None, None))
-        if name or colour:
-            picture[valid & (codes[0] == code)] = (*rgb_of(colour or GREY), 255)
+        _, colour = table.get(int(code), (None, None))
+        if colour:
+            picture[valid & (codes[0] == code)] = (*rgb_of(colour), 255)
     return turned_north(picture, raster.geobox)

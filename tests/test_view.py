@@ -187,6 +187,32 @@ def test_a_legend_colours_labels_whose_table_has_names_only(tmp_path: Path, rast
     assert "lake" in page.read_text(encoding="utf-8")
 
 
+def test_the_colours_of_a_file_count_more_than_those_of_a_legend(tmp_path: Path, rasters: list[Path]) -> None:
+    legend = Legend.from_values({"name": "other", "classes": [{"code": 1, "name": "pond", "colour": "#ff0000"}]})
+    page = geosynth.view(rasters[0], tmp_path / "page.html", legend=legend)
+    assert (pictures_in(page)[0] == (*WATER, 255)).all()
+    text = page.read_text(encoding="utf-8").lower()
+    assert re.search(r"#0070c0[^#]*water", text), "beside its name"
+    assert "pond" not in text
+
+
+def test_a_palette_without_names_colours_the_codes_that_it_has(tmp_path: Path) -> None:
+    codes = np.full((HEIGHT, WIDTH), 1, np.uint8)
+    codes[:, 50:], codes[:, 80:] = 2, 0
+    path = write_raster(tmp_path / "palette.tif", codes, NORTH_UP, crs=UTM_18N, nodata=0)
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {1: (*WATER, 255), 2: (*ORANGE, 255)})
+    page = geosynth.view(path, tmp_path / "page.html")
+    (picture,) = pictures_in(page)
+    for columns, colour in (
+        (slice(50), (*WATER, 255)),
+        (slice(50, 80), (*ORANGE, 255)),
+        (slice(80, None), (0, 0, 0, 0)),
+    ):
+        assert (picture[:, columns] == colour).all()
+    assert "None" not in page.read_text(encoding="utf-8"), "what has no name is not listed"
+
+
 def test_classes_without_colours_are_told_apart(tmp_path: Path) -> None:
     codes = np.repeat(np.arange(12, dtype=np.uint8)[:, np.newaxis], WIDTH, axis=1)
     names = [{"code": code, "name": f"class {code}"} for code in range(12)]
@@ -269,6 +295,18 @@ BAD: dict[str, tuple[Callable[[Path, list[Path]], list[Path]], dict[str, Any], t
         {"legend": "chesapeake"},
         SettingsError,
         "legend: none of the rasters is labels",
+    ),
+    "a legend for measurements": (
+        lambda folder, rasters: [write_raster(folder / "f.tif", np.ones((1, 60, 100), np.float32), NORTH_UP)],
+        {"legend": "chesapeake"},
+        SettingsError,
+        "legend: none of the rasters is labels",
+    ),
+    "an input": (
+        lambda folder, rasters: [shutil.copy(rasters[0], folder / "labels.html")],
+        {"out": "labels.html", "overwrite": True},
+        OutputError,
+        "labels.html: is also an input",
     ),
     "there": (lambda folder, rasters: rasters, {"out": "labels.html"}, OutputError, "already exists"),
 }

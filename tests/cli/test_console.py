@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from geosynth_cli import console
-from geosynth_cli.console import print_mapping, print_table, progress_bar
+from geosynth_cli.console import print_json, print_mapping, print_report, print_table, progress_bar, show_warnings
 from rasters import write_raster
 
 NAMES = ("road [asphalt]", "[/]", ":fire:", "coniferous-and-deciduous-woodland")
@@ -125,3 +128,71 @@ def test_programs_get_a_line_for_each_percent(
     with progress_bar("ingest") as progress:
         progress(1, 2)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.fixture
+def warn(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Warns as geosynth does, while warnings are shown as in a command."""
+    logger = logging.getLogger("geosynth")
+    monkeypatch.setattr(logger, "handlers", logger.handlers)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    with warnings.catch_warnings():
+        show_warnings()
+        yield logger.warning
+
+
+def test_a_warning_is_shown_for_two_files_and_not_repeated(
+    warn: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.tif", "b.tif", "a.tif", "c.tif"):
+        warn("%s: has no CRS", name)
+    for found in (4, 4, 5):
+        warn("%s: %d tiles differ", Path("a.tif"), found)
+    for left in (3, 3, 2):
+        warn("%d scenes are left out", left)
+    warn("100 % are left out")
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: a.tif: has no CRS",
+        "warning: b.tif: the same, and so maybe of others",
+        "warning: a.tif: 4 tiles differ",
+        "warning: a.tif: 5 tiles differ",
+        "warning: 3 scenes are left out",
+        "warning: 2 scenes are left out",
+        "warning: 100 % are left out",
+    ]
+
+
+def test_warnings_of_libraries_are_not_shown(warn: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    logging.getLogger("library").warning("of no use to the user")
+    warnings.warn("likewise", stacklevel=1)
+    assert tuple(capsys.readouterr()) == ("", "")
+
+
+def test_quiet_commands_show_no_warning(
+    warn: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "_quiet", True)
+    warn("%s: has no CRS", "a.tif")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_report_is_a_table_and_a_path_or_json_alone(as_json: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    class Report:
+        def summary(self) -> list[tuple[str, str, str]]:
+            return [("mIoU", "0.5", "higher is better")]
+
+        def to_json(self) -> str:
+            return '{"miou": 0.5}\n'
+
+    print_report(Report(), Path("run/model.safetensors"), as_json)
+    lines = [line.split() for line in capsys.readouterr().out.split("\n")]
+    table = [["measure", "value", "meaning"], ["mIoU", "0.5", "higher", "is", "better"], ["run/model.safetensors"], []]
+    assert lines == ([['{"miou":', "0.5}"], []] if as_json else table)
+
+
+def test_json_is_indented_and_strict(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": [1]})
+    assert capsys.readouterr().out == '{\n  "a": [\n    1\n  ]\n}\n'
+    with pytest.raises(ValueError, match="nan"):
+        print_json({"a": float("nan")})

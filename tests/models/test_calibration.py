@@ -81,7 +81,7 @@ def test_classes_that_the_tiles_lack_stay_as_they_are() -> None:
 
 def test_without_a_tile_that_can_be_painted_nothing_is_changed() -> None:
     wanted = look()
-    for few in ([], [torch.zeros(8, 400, dtype=torch.long)]):
+    for few in ([], [torch.zeros(8, 400, dtype=torch.long), torch.zeros(400, 8, dtype=torch.long)]):
         assert torch.equal(asked_for(wanted, Formula(lambda asked: asked / 2), few).asked, wanted.mean)
 
 
@@ -108,3 +108,33 @@ def test_roofs_are_asked_for_as_they_are_painted() -> None:
     assert told
     for styles in told:
         assert torch.equal(styles, styles[:, :1, :1].expand_as(styles))
+
+
+@pytest.mark.parametrize("latent_size", [0, 4])
+def test_each_tile_is_painted_whole_at_a_place_of_its_own(latent_size: int) -> None:
+    told: list[tuple[Tensor, Tensor | None, int]] = []
+
+    class Listening(Formula):
+        settings = SETTINGS.model_copy(update={"latent_size": latent_size})
+
+        def forward(self, labels: Tensor, latent: Tensor | None, noise: object, margin: int, styles: Tensor) -> Tensor:
+            told.append((styles, latent, margin))
+            return super().forward(labels, None, noise, margin, styles)
+
+    asked_for(look(), Listening(lambda asked: asked), tiles())
+    (first, latent, margin), (second, other, _) = told[:2]
+    assert not torch.allclose(first, second), "the same labels elsewhere have other styles"
+    assert margin == 0
+    if latent_size:
+        assert latent is not None
+        assert other is not None
+        assert latent.shape[:2] == (1, latent_size)
+        assert not torch.allclose(latent, other)
+    else:
+        assert latent is None
+
+
+def test_a_difference_that_few_pixels_show_is_corrected_in_part() -> None:
+    wanted = look(spread=0.0)
+    asked = asked_for(wanted, Formula(lambda asked: asked - 0.2), [torch.zeros(32, 32, dtype=torch.long)])
+    torch.testing.assert_close(asked.asked[0, :2], wanted.mean[0, :2] + 0.2 * 1024 / (1024 + 1000), atol=1e-3, rtol=0)

@@ -34,7 +34,7 @@ def locked(lock: Path, what: Path, *, wait: bool = False) -> Iterator[None]:
     with writing(what):
         while (hold := _hold(lock)) is None:
             if not wait:
-                raise OutputError(f"{what}: another process is writing it")
+                raise OutputError(f"{what}: another process or thread is writing it")
             time.sleep(_WAIT)
     held, number = hold
     try:

@@ -94,6 +94,12 @@ def progress_bar(description: str) -> Iterator[Progress]:
         yield update
 
 
+def note(line: str) -> None:
+    """A line of progress on stderr, whether that is a terminal or not."""
+    if not _quiet:
+        typer.echo(line, err=True)
+
+
 @contextlib.contextmanager
 def naming_what_is_kept(kept: Path) -> Iterator[None]:
     """Print one line on stderr if the work within is stopped (Ctrl-C, SIGTERM) and can be continued.

@@ -177,9 +177,16 @@ class SegmentSettings(Settings):
             raise SettingsError(f"must be at most tile_size, {self.tile_size} px", setting="crop_size")
         if self.coarse is not None and self.real_tiles == 0:
             raise SettingsError("needs real tiles, which show the classes under each coarse one", setting="coarse")
+        return self
+
+    def refuse_idle_coarse(self) -> None:
+        """Refuse a number of coarse tiles without a map of coarse classes; a segmenter's card may have one.
+
+        Raises:
+            SettingsError: if it was given.
+        """
         if self.coarse is None:
             self.refuse_idle("without coarse", "coarse_tiles")
-        return self
 
 
 def check_test_fold(train_fold: str, test_fold: str) -> None:

@@ -138,7 +138,7 @@ def compare_in_space(
     }
     if not len(real) or not len(synthetic):
         missing = "real" if not len(real) else "synthetic"
-        return FeatureComparison(**common, reason=f"no {missing} tile without a hole; a smaller tile_size gives some")
+        return FeatureComparison(**common, reason=f"no {missing} tile without a hole; smaller tiles give some")
     left, right = real.of(space.name), synthetic.of(space.name)
     draws = _Draws.of(real.places, synthetic.places, turned is not None, seed)
 

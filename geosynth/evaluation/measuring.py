@@ -157,10 +157,10 @@ def measure(pair: TilePair, settings: EvaluateSettings, judges: Judges, progress
 
 
 _NO_BLOCKS = "tiles of a store have no block lines; give rasters (real, synthetic, labels) for it"
-_NO_FEATURES = "not asked for (features)"
-_NO_INCEPTION = "need the Inception weights: set inception to a file of them, or to download"
+_NO_FEATURES = "not asked for"
+_NO_INCEPTION = "need the Inception weights: give a file of them, or have them downloaded"
 _NO_SEGMENTER = "needs a segmenter trained on real tiles, as `geosynth segment` makes"
-_NO_TARGET = "needs unlabelled imagery of the target (target)"
+_NO_TARGET = "needs unlabelled imagery of the target"
 _ONE_TWIN = "needs a store with two twins or more, painted with different seeds"
 
 

@@ -43,9 +43,7 @@ def compare_to_target(
     """
     for what, tiles in (("of the target", target), ("with real imagery", real), ("with synthetic imagery", synthetic)):
         if len(tiles) < MIN_TILES:
-            reason = (
-                f"{counted(len(tiles), 'whole tile')} {what}; a distance needs two, which a smaller tile_size may give"
-            )
+            reason = f"{counted(len(tiles), 'whole tile')} {what}; a distance needs two, which smaller tiles may give"
             return Nearness(reason=reason)
     names = [space.name for space in spaces if space.extractor.name == "efficientnet-lite0"]
     of_real, of_synthetic = (

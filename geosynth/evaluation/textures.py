@@ -68,7 +68,7 @@ class Textures:
         if count < needed:
             found["reason"] = (
                 f"whole tiles of {self._pair.tile_size} px without nodata: {count}, {needed} are needed;"
-                " a smaller tile_size gives more"
+                " smaller tiles give more"
             )
         else:
             features = np.asarray(self._features).swapaxes(0, 1)

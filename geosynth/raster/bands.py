@@ -22,6 +22,7 @@ from geosynth.raster.quantities import agreed_quantities
 from geosynth.raster.raster_file import check_one_type
 from geosynth.raster.read import ImageRaster, Raster
 from geosynth.raster.warp import unwarped
+from geosynth.raster.zarr_group import find_group
 
 _COLOURS = {name: ColorInterp[name] for name in ("red", "green", "blue", "nir")}
 _GLANCE = 64  # pixels; side of the few squares by which a band is judged
@@ -166,9 +167,15 @@ def check_image_type(dtype: np.dtype[Any], path: str) -> None:
     if str(dtype) not in get_args(ImageDtype):
         known = ", ".join(get_args(ImageDtype))
         raise DataError(
-            f"{path}: imagery of {dtype}; convert it to one of {known} (ingest --dtype TYPE, or rio convert --dtype"
-            " TYPE FILE NEW)"
+            f"{path}: imagery of {dtype}; convert it to one of {known} (ingest --dtype TYPE, or"
+            f" {how_to_convert(path, 'TYPE')})"
         )
+
+
+def how_to_convert(path: str, dtype: str) -> str:
+    """What changes the type of an image's values, for messages: a command, or for Zarr a method of xarray."""
+    is_file = find_group(path) is None
+    return f"rio convert --dtype {dtype} FILE NEW" if is_file else f"in xarray: .astype({dtype!r})"
 
 
 def check_whole_scenes(images: Sequence[ImageRaster]) -> None:
@@ -236,7 +243,13 @@ def photometric(names: Sequence[str]) -> str:
 def _names(image: ImageRaster, bands: Sequence[str] | None) -> tuple[str, ...]:
     names = told_names(image) if bands is None else given_names(image, bands)
     if not names:
-        colours = image.colour_interpretation
+        colours, own = image.colour_interpretation, image.band_names
+        described = [name for name in own if name]
+        if 0 < len(described) == len(set(described)) < image.count:
+            told = ", ".join(name or colour for name, colour in zip(own, colours, strict=True))
+            raise DataError(
+                f"{image.path}: its bands are {told}; say which to take, as in --bands {','.join(described)}"
+            )
         likely = [colour if colour in _COLOURS else "nir" for colour in colours]
         is_likely = len(set(likely)) == len(likely) > 1
         example = ",".join(likely if is_likely else ("red", "green", "blue", "nir"))

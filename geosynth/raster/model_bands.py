@@ -12,6 +12,7 @@ from geosynth.config.bands import BandSettings, ImageDtype
 from geosynth.errors import DataError
 from geosynth.raster.bands import (
     given_names,
+    how_to_convert,
     names_and_places,
     open_chosen,
     open_some,
@@ -21,7 +22,6 @@ from geosynth.raster.bands import (
 )
 from geosynth.raster.images import open_image
 from geosynth.raster.quantities import agreed_quantities
-from geosynth.raster.raster_file import RasterFile
 from geosynth.raster.read import SCAN_BLOCK, ImageRaster
 
 
@@ -111,8 +111,7 @@ def _conversion(image: ImageRaster, dtype: str) -> str:
     """How to bring an image to a model's type if its own is none that is trained on; empty if it is one."""
     if image.types in get_args(ImageDtype):  # then its values probably have another range, too
         return ""
-    how = f"rio convert --dtype {dtype} FILE NEW" if isinstance(image, RasterFile) else f"in xarray: .astype({dtype!r})"
-    return f"; convert it ({how})"
+    return f"; convert it ({how_to_convert(image.path, dtype)})"
 
 
 def _other_bands(image: ImageRaster, needed: NeededBands, chosen: Sequence[str] | None) -> DataError:

@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,10 @@ from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.io import MemoryFile
 
 from geosynth.config.bands import Quantity, values_of_each
-from geosynth.errors import RasterError, SettingsError, one_line
+from geosynth.errors import DataError, RasterError, SettingsError, counted, one_line
 from geosynth.grid import Window
 from geosynth.grid.alignment import describe_grid
-from geosynth.inputs import as_list, band_files, check_input
+from geosynth.inputs import as_list, band_files, check_input, name_of_band_files
 from geosynth.raster.band_files import BandFiles
 from geosynth.raster.class_table import ClassTable, read_class_table
 from geosynth.raster.dataset import open_again, open_dataset
@@ -256,12 +257,24 @@ def check_one_type(image: ImageRaster) -> None:
 
 def _check_bands(dataset: Any, path: str) -> None:
     if dataset.count == 0:
-        inner = (
-            f"; it holds {len(dataset.subdatasets)} rasters, as {dataset.subdatasets[0]}" if dataset.subdatasets else ""
-        )
-        raise RasterError(f"{path}: has no bands{inner}")
+        raise RasterError(f"{path}: has no bands{_rasters_inside(dataset)}")
     if dataset.count > _MAX_BANDS:
         raise RasterError(f"{path}: has {dataset.count} bands; at most {_MAX_BANDS} are read")
+
+
+def _rasters_inside(dataset: Any) -> str:
+    """How to name the rasters that a file without bands holds, such as the variables of a NetCDF; empty if none."""
+    if not dataset.subdatasets:
+        return ""
+    names = []
+    for name in dataset.subdatasets[:2]:
+        scheme, mark, rest = name.partition(":")  # rasterio gives it in lower case, GDAL opens it in upper case
+        names.append(f"{scheme.upper()}{mark}{rest}")
+    told = f"; it holds {counted(len(dataset.subdatasets), 'raster')}: name one, as {names[0]}"
+    with suppress(DataError):  # names that braces cannot express, or a single one
+        together = name_of_band_files(dict(zip(("red", "green"), names, strict=True)))
+        told += f", or several as bands, as {together}"
+    return told
 
 
 def _numbers(bands: Sequence[int], count: int, path: str) -> tuple[int, ...]:

@@ -95,6 +95,7 @@ def segment(
         MemoryError: if a step does not fit in memory.
     """
     settings = SegmentSettings.changed(settings, changes)
+    settings.refuse_idle_coarse()
     out = output_path(out)
     check_output(out / "report.json", overwrite=True)
     refuse_inputs(out, [data, synthetic], replaced=False)

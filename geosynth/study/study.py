@@ -68,7 +68,7 @@ class Study:
             RasterError, CheckpointError: if the store, the model or the weights of segmenters cannot be read.
             SettingsError: if the sweep trains its own generators, but a model is given; if crops are larger than tiles;
                 if networks differ from those of the initial model; if a transfer lacks its target, or another sweep has
-                one.
+                one; if a number of coarse tiles has no effect.
             DataError: if there are fewer tiles than asked for, if the model paints other bands or cannot be trained
                 further on the data, or if source and target cannot be trained on together.
             GridError: if the pixel sizes of source and target differ.
@@ -77,6 +77,8 @@ class Study:
         """
         if not isinstance(settings, StudySettings):
             raise SettingsError(f"those of a sweep are needed, not {type(settings).__name__}", setting="settings")
+        with settings_of("segment"):
+            settings.segment.refuse_idle_coarse()
         store = data if isinstance(data, Store) else Store(data)
         out = output_path(out)
         check_output(out, overwrite=True)

@@ -158,7 +158,7 @@ def test_two_at_once_on_one_image(generate: Generate, labels: Path, out: str, ar
     with work.open({}):
         work.record("0")
         code, told, errors = generate("--labels", labels, "--out", out, *arguments)
-        assert (code, told, errors) == (1, "", [f"error: {out}: another process is writing it"])
+        assert (code, told, errors) == (1, "", [f"error: {out}: another process or thread is writing it"])
         assert work.done() == {"0"}
     assert generate("--labels", labels, "--out", out, *arguments) == (0, f"{out}\n", [])
 

@@ -138,6 +138,6 @@ def test_a_set_without_tiles_is_told() -> None:
     some, none = tiles_of(np.zeros((9, DIMENSIONS)), [*range(9)]), tiles_of(np.zeros((0, DIMENSIONS)), [])
     for real, synthetic, missing in ((none, some, "real"), (some, none, "synthetic")):
         found = compared(real, synthetic)
-        assert found.reason == f"no {missing} tile without a hole; a smaller tile_size gives some"
+        assert found.reason == f"no {missing} tile without a hole; smaller tiles give some"
         assert found.kid.estimate.value is found.precision.value is None
         assert (found.num_real, found.num_synthetic) == (len(real), len(synthetic))

@@ -335,7 +335,7 @@ def test_the_summary_tells_values_and_reasons(scene: dict[str, Any], legend: Leg
     assert "red and nir" in told["Wasserstein-1 of NDVI"].meaning
     assert told["Wasserstein-1 within classes"].value.endswith("DN")
     assert [row.value for row in rows if "FID" in "".join(row)] == ["-"]
-    assert told["distances of features"].meaning == told["nearer to train"].meaning == "not asked for (features)"
+    assert told["distances of features"].meaning == told["nearer to train"].meaning == "not asked for"
 
 
 def test_rasters_have_distances_of_features_too(legend: Legend, write_scene: WriteScene) -> None:

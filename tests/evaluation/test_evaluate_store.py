@@ -168,9 +168,9 @@ def test_what_is_nearer_to_a_target_is_not_told_of_any_imagery(case: Case, tmp_p
     report = evaluate(data=case.store, synthetic=case.twins[0], target=one, **common)
     assert (report.nearness.nearer, report.nearness.reason) == (
         None,
-        "1 whole tile of the target; a distance needs two, which a smaller tile_size may give",
+        "1 whole tile of the target; a distance needs two, which smaller tiles may give",
     )
-    assert case.report.nearness.reason == "needs unlabelled imagery of the target (target)"
+    assert case.report.nearness.reason == "needs unlabelled imagery of the target"
     for path, changes, words in (
         (one, {"features": False}, "measured on features"),
         (write_raster(tmp_path / "bands.tif", image[:2], METRES), {}, "bands are"),
@@ -499,7 +499,7 @@ def test_bad_calls_are_refused_in_one_line(case: Case, tmp_path: Path) -> None:
         (SettingsError, "compares rasters", {"real": "a.tif", "labels": "b.tif", "synthetic": ["c.tif", "d.tif"]}),
         (SettingsError, "fold 'all'", {"data": case.store, "synthetic": twin, "fold": "all"}),
         (LegendError, "knows the classes", {"data": case.store, "synthetic": twin, "segmenter": other}),
-        (DataError, "imagery (uint8) differ", {"data": words, "synthetic": twin}),
+        (DataError, "pixel values (uint8) differ", {"data": words, "synthetic": twin}),
         (DataError, "looks at uint8 imagery, but the images are uint16", {
             "data": words, "synthetic": words, "segmenter": case.segmenter,
         }),

@@ -77,6 +77,8 @@ def test_one_fold_alone(store: Store, finished: Store, tiny_model: GeneratorMode
     outside = alone.read_labels(PLACES["a.tif"])
     assert (outside == alone.legend.num_classes).all()
     assert sum(alone.class_pixels("train")) == 0
+    pixels = dict(zip(store.legend.names, store.class_pixels("test"), strict=True))
+    assert json.loads(alone.synthetic["GEOSYNTH_CLASS_PIXELS"]) == pixels
     assert len(TileView(alone, "train", 64)) == 0
     assert len(TileView(alone, "test", 64)) == len(TileView(store, "test", 64))
 

@@ -119,7 +119,8 @@ def test_paths_are_taken(stores: dict[str, Store], tmp_path: Path) -> None:
     for path in (store.path, Path(store.path)):
         assert_equal(PatchDataset(path, "train").patch(window), PatchDataset(store, "train").patch(window))
     view = geosynth.TileView(store.path, "train", 16)
-    assert list(view) == list(geosynth.view_tiles(store.path, "train", 16)[0])
+    for data in (store.path, store):
+        assert list(view) == list(geosynth.view_tiles(data, "train", 16)[0])
     assert (geosynth.export_tiles(view, tmp_path / "tiles") / "index.parquet").is_file()
     for wrong, error in ((7, SettingsError), (None, SettingsError), (tmp_path / "absent", RasterError)):
         for use in (

@@ -112,7 +112,9 @@ def test_several_sources(store: Store, tmp_path: Path) -> None:
 def test_sources_that_do_not_go_together_are_refused(store: Store, tmp_path: Path) -> None:
     scenes = [Window(0, 0, 64, 64)]
     split = SpatialSplit.by_scenes({"train": scenes})
-    with pytest.raises(DataError, match=r"memory: its imagery \(uint16\) differ"):
+    with pytest.raises(
+        DataError, match=r"memory: its pixel values \(uint16\) differ from .*; ingest --dtype uint8 if they fit$"
+    ):
         make([store, MemorySource((64, 64), scenes, split, dtype="uint16")])
     coarse = make_store(tmp_path / "coarse", north_up(size=1.2))
     with pytest.raises(GridError, match=r"pixels of 1.2 m"):

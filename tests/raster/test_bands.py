@@ -12,9 +12,10 @@ from rasterio.enums import ColorInterp
 
 from geosynth.config import BandSettings
 from geosynth.config.bands import Quantity
-from geosynth.errors import DataError
+from geosynth.errors import DataError, RasterError
 from geosynth.grid import Window
-from geosynth.raster.bands import common_bands, open_chosen
+from geosynth.raster.bands import check_image_type, common_bands, open_chosen
+from geosynth.raster.images import open_image
 from geosynth.raster.model_bands import NeededBands, open_bands, open_common_bands
 from rasters import north_up, random_image, write_raster
 
@@ -209,6 +210,42 @@ def test_an_image_of_a_type_that_no_model_has_is_refused_with_a_remedy(tmp_path:
     path = write_raster(tmp_path / "a.tif", np.ones((1, 4, 4), dtype), north_up())
     with pytest.raises(DataError, match=r"; convert it \(rio convert --dtype float32 FILE NEW\)$"):
         open_bands(path, known)
+
+
+def test_zarr_images_are_not_converted_by_rio(tmp_path: Path) -> None:
+    cube = xr.DataArray(np.ones((1, 4, 4), "float64"), dims=("band", "y", "x"), coords={"band": ["red"]})
+    cube.to_dataset(name="image").to_zarr(tmp_path / "a.zarr", consolidated=False)
+    file = write_raster(tmp_path / "a.tif", np.ones((1, 4, 4), "float64"), north_up())
+    remedies = {tmp_path / "a.zarr": r"in xarray: \.astype\('TYPE'\)", file: "rio convert --dtype TYPE FILE NEW"}
+    for path, remedy in remedies.items():
+        with pytest.raises(
+            DataError, match=rf"{path.name}: imagery of float64; .* \(ingest --dtype TYPE, or {remedy}\)$"
+        ):
+            check_image_type(np.dtype("float64"), str(path))
+
+
+@pytest.mark.parametrize("undescribed", ["undefined", "alpha"])
+def test_names_that_only_some_bands_have_are_told(tmp_path: Path, undescribed: str) -> None:
+    colours = ["gray", "undefined", "undefined", undescribed]
+    opened = open_image(image(tmp_path, descriptions=["red", "green", "nir", None], colours=colours))
+    line = rf"image.tif: its bands are red, green, nir, {undescribed}; say which to take, as in --bands red,green,nir$"
+    with pytest.raises(DataError, match=line):
+        common_bands([opened], None)
+    assert common_bands([open_chosen(opened.path, ["red", "green", "nir"])], ["red", "green", "nir"])[0][2] == "nir"
+
+
+@pytest.mark.skipif("netCDF" not in rasterio.drivers.raster_driver_extensions().values(), reason="GDAL without NetCDF")
+def test_the_variables_of_a_netcdf_are_told_as_they_can_be_opened(tmp_path: Path) -> None:
+    cube = xr.Dataset({name: (("y", "x"), np.full((9, 9), value, "int16")) for name, value in (("B4", 4), ("B8", 8))})
+    path = tmp_path / "two.nc"
+    cube.to_netcdf(path, engine="scipy")
+    with pytest.raises(RasterError, match=r"two\.nc: has no bands; it holds 2 rasters: name one, as ") as refused:
+        open_image(path)
+    one, several = str(refused.value).split("name one, as ")[1].split(", or several as bands, as ")
+    assert (open_image(one).read(Window(0, 0, 9, 9))[0] == 4).all()
+    both = open_image(several)
+    assert both.band_names == ("red", "green")
+    assert both.read(Window(0, 0, 9, 9))[0][:, 0, 0].tolist() == [4, 8]
 
 
 def test_values_that_mean_something_else_than_the_models_are_refused(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_a_damaged_image_can_be_mended(folder: Path, caplog: pytest.LogCaptureFi
 def test_two_at_once_are_told_apart(folder: Path) -> None:
     def meanwhile(done: int, total: int) -> None:
         if done == 2:
-            with pytest.raises(OutputError, match="another process is writing it"):
+            with pytest.raises(OutputError, match="another process or thread is writing it"):
                 run(folder)
 
     assert len(run(folder, progress=meanwhile).scenes) == NUM_SCENES

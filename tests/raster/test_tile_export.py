@@ -191,7 +191,7 @@ def _interrupt(*_: int) -> None:
 
 def test_of_two_exports_one_makes_the_folder(store: Store, tmp_path: Path) -> None:
     work = UnfinishedWork(tmp_path / "tiles")
-    with work.open({}), pytest.raises(OutputError, match=r"^.*tiles: another process is writing it$"):
+    with work.open({}), pytest.raises(OutputError, match=r"^.*tiles: another process or thread is writing it$"):
         export(Path(store.path), tmp_path / "tiles")
     export(Path(store.path), tmp_path / "tiles")
     assert (tmp_path / "tiles" / "index.parquet").is_file()

@@ -44,7 +44,7 @@ STRANGERS = {
     ),
     "size": ({"geobox": GeoBox((64, 97), north_up(1000, 2000), UTM)}, "its grid is not that of real"),
     "bands": ({"band_names": ("blue", "green", "red")}, r"its bands \(blue, green, red\) differ from those of real"),
-    "dtype": ({"dtype": np.dtype("uint16")}, r"its imagery \(uint16\) differ from those of real.zarr \(uint8\)"),
+    "dtype": ({"dtype": np.dtype("uint16")}, r"its pixel values \(uint16\) differ from those of real.zarr \(uint8\)"),
     "classes": (
         {"legend": CHESAPEAKE.model_copy(update={"classes": CHESAPEAKE.classes[::-1]})},
         rf"its classes \({re.escape(CHESAPEAKE.names[-1])}, ",

@@ -42,7 +42,7 @@ def test_what_another_process_writes_is_left_to_it(
         before = files_in(tmp_path)
         result = run(*VERBS[verb].arguments(inputs))
         assert files_in(tmp_path) == before
-    assert the_error(result).endswith(f"{out}: another process is writing it")
+    assert the_error(result).endswith(f"{out}: another process or thread is writing it")
     assert not any(tmp_path.iterdir()), "nothing is left"
 
 
@@ -86,7 +86,7 @@ def test_of_two_processes_one_wins(verb: str, inputs: Path, tmp_path: Path, unbr
         pass
     first.send(signal.SIGSTOP)
     second = run_to_the_end(arguments, tmp_path)
-    assert the_error(second).endswith(": another process is writing it")
+    assert the_error(second).endswith(": another process or thread is writing it")
     first.send(signal.SIGCONT)
     ended = first.end()
     assert ended is not None

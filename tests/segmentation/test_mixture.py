@@ -115,7 +115,9 @@ def test_recombined_labels_of_other_imagery_are_refused(segment_store, tmp_path)
     other = make_segment_store(tmp_path / "other.zarr", dtype="uint16")
     more = recombine(other, {"water": 1.1}, "train", TINY.tile_size, num_tiles=9)
     more.synthetic = {EMPHASIS: "water=1.1"}
-    with pytest.raises(DataError, match=r"its imagery \(uint16\) differ"):
+    with pytest.raises(
+        DataError, match=r"its pixel values \(uint16\) differ from .*; ingest --dtype uint8 if they fit$"
+    ):
         open_data(segment_store, more, TINY, "train", "test")
 
 

@@ -12,6 +12,7 @@ from stac_model.schema import MLModelProperties
 from torch import nn
 
 import geosynth
+from geosynth.config import SegmentSettings
 from geosynth.errors import CheckpointError, DataError
 from geosynth.segmentation import segmenter as module
 from geosynth.segmentation.scores import Confusion
@@ -29,6 +30,16 @@ def test_the_file_or_its_folder_gives_the_same_segmenter_again(trained, tmp_path
     save_segmenter(tmp_path / "again.safetensors", first.network, first.card)
     assert (tmp_path / "again.safetensors").read_bytes() == first.path.read_bytes()
     assert first.card.provenance["weights"] == "scratch"
+
+
+def test_settings_in_a_file_that_are_refused_in_a_call_are_read(trained, tmp_path):
+    own = load_segmenter(trained[0])
+    settings = SegmentSettings.changed(own.card.settings, {"coarse_tiles": 3})  # without `coarse`: idle
+    earlier = own.card.model_copy(update={"settings": settings})
+    save_segmenter(tmp_path / "earlier.safetensors", own.network, earlier)
+    again = load_segmenter(tmp_path / "earlier.safetensors")
+    assert again.card.settings.coarse_tiles == 3
+    assert (again.predict(random_images()) == own.predict(random_images())).all()
 
 
 def test_any_size_is_predicted_as_a_larger_one_that_repeats_its_edge(trained):

@@ -8,7 +8,7 @@ import pytest
 from distributed import Client, LocalCluster, get_worker
 from studies import AUGMENT, DIVERSITY, REPLACE, FakeOperations, close, means, open_study, recipes_of
 
-from geosynth.config import GenerateSettings, ReplaceSettings, TrainSettings
+from geosynth.config import GenerateSettings, ReplaceSettings, SegmentSettings, TrainSettings
 from geosynth.errors import CheckpointError, DataError, SettingsError
 from geosynth.study.run import run_cells, run_study
 from geosynth.study.study import Study
@@ -244,6 +244,10 @@ def overlapping(pixels: int) -> ReplaceSettings:
     return REPLACE.model_copy(update={"generate": GenerateSettings(overlap=pixels)})
 
 
+def with_idle_coarse_tiles() -> ReplaceSettings:
+    return REPLACE.model_copy(update={"segment": SegmentSettings.changed(REPLACE.segment, {"coarse_tiles": 2})})
+
+
 def from_weights(file) -> ReplaceSettings:
     return REPLACE.model_copy(update={"segment": REPLACE.segment.model_copy(update={"weights": str(file)})})
 
@@ -283,6 +287,7 @@ def test_bad_input_is_one_line_before_anything_is_done(study_store, tmp_path, ti
         ),
         (in_look("dim"), tiny_model.path, SettingsError, "generate.look: there is no look 'dim'; .* has none"),
         *((overlapping(32), model, SettingsError, "^generate.overlap: no effect") for model in (None, tiny_model.path)),
+        (with_idle_coarse_tiles(), None, SettingsError, "^segment.coarse_tiles: no effect without coarse"),
         (in_look("dim"), None, SettingsError, "generate.look: there is no look 'dim'; .* has none"),
         (
             AUGMENT.model_copy(update={"segment": REPLACE.segment}),

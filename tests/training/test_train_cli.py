@@ -32,7 +32,7 @@ def test_options_become_settings(run, asked, tmp_path):
         *("--init", tmp_path / "earlier.safetensors"),
         *("--set", "adam_betas=[0, 0.999]", "--set", "perceptual_path=null"),
     )
-    assert (code, err) == (0, "7 of at most 1,000 steps\n"), "done by --max-time"
+    assert (code, err) == (0, "7 of at most 1,000 steps; now the batch norms are measured\n"), "done by --max-time"
     assert out.strip() == str(tmp_path / "run" / "model.safetensors")
     [(data, settings, fold)] = asked
     assert (data, fold) == (str(tmp_path), "val")
@@ -99,7 +99,7 @@ def test_a_store_trains(run, store, tmp_path):
     values = TINY.model_dump(mode="json", exclude_defaults=True)
     options = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
     code, out, err = run("train", "--data", store.path, "--out", tmp_path / "run", *options)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"{TINY.steps} steps; now the batch norms are measured\n")
     assert out.strip() == str(tmp_path / "run" / "model.safetensors")
     code, _, err = run("train", "--data", tmp_path / "nothing", "--out", tmp_path / "other")
     assert code == 1

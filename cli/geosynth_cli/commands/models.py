@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geosynth_cli.console import naming_what_is_kept, print_table, progress_bar
+from geosynth_cli.console import naming_what_is_kept, note, print_table, progress_bar
 from geosynth_cli.options import (
     Bands,
     Command,
@@ -98,17 +98,15 @@ def train(
         seed=seed,
     )
     settings = geosynth.TrainSettings.resolve(**changes)
-    steps_done = 0
+    limit = f" of at most {settings.steps:,}" if settings.max_time is not None else ""
     with naming_what_is_kept(out / "last.ckpt"), progress_bar("train") as update:
 
         def progress(done: int, total: int, seconds_left: float) -> None:
-            nonlocal steps_done
-            steps_done = done
             update(done, total)
+            if seconds_left == 0:  # what follows has no progress, and takes minutes on a slow machine
+                note(f"{done:,}{limit} steps{'' if settings.keep_norms else '; now the batch norms are measured'}")
 
         model = geosynth.train(data, out, settings, fold=fold, progress=progress)
-    if settings.max_time is not None:
-        typer.echo(f"{steps_done:,} of at most {settings.steps:,} steps", err=True)
     typer.echo(str(model))
 
 

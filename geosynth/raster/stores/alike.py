@@ -97,11 +97,12 @@ def check_twin(twin: PatchSource, source: PatchSource) -> None:
 
 def _refuse_other(source: PatchSource, first: PatchSource, remedy: str = "") -> None:
     """Refuse imagery with other bands or of another type, and labels with other classes."""
-    for what, own, others in (
-        ("bands", source.band_names, first.band_names),
-        ("imagery", (str(source.dtype),), (str(first.dtype),)),
-        ("classes", source.legend.names, first.legend.names),
+    as_type = f"; ingest --dtype {first.dtype} if they fit"
+    for what, own, others, how in (
+        ("bands", source.band_names, first.band_names, remedy),
+        ("pixel values", (str(source.dtype),), (str(first.dtype),), remedy or as_type),
+        ("classes", source.legend.names, first.legend.names, remedy),
     ):
         if own != others:
             shown, other = ", ".join(own), ", ".join(others)
-            raise DataError(f"{source.path}: its {what} ({shown}) differ from those of {first.path} ({other}){remedy}")
+            raise DataError(f"{source.path}: its {what} ({shown}) differ from those of {first.path} ({other}){how}")

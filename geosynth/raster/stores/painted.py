@@ -11,7 +11,8 @@ import numpy as np
 from geosynth.config.bands import Quantity, first_known
 from geosynth.grid import Window
 from geosynth.legend import ClassIndices, Legend
-from geosynth.raster.labels import LabelRaster
+from geosynth.progress import Progress, silent
+from geosynth.raster.labels import LabelRaster, Survey
 from geosynth.raster.read import SCAN_BLOCK, Array, Mask, Read
 from geosynth.raster.stores.source import PatchSource, SourceCodes
 
@@ -32,6 +33,12 @@ class FoldLabels(LabelRaster):
     def surveyed(self) -> Sequence[Window]:
         """Blocks over the scenes; between them, often nearly everywhere on the grid, there are no labels."""
         return self._source.blocks(SCAN_BLOCK)
+
+    def survey(self, progress: Progress = silent) -> Survey:
+        """See `LabelRaster.survey`; the numbers of pixels are of the folds alone, the digest is of all labels."""
+        pixels = np.array([self._source.class_pixels(fold, progress) for fold in self._folds]).sum(axis=0)
+        counts = {code: count for code, count in zip(self._source.legend.codes, pixels.tolist(), strict=True) if count}
+        return super().survey(progress)._replace(counts=counts)
 
     def read(self, window: Window) -> tuple[ClassIndices, Mask]:
         """See `LabelRaster.read`."""

@@ -203,7 +203,7 @@ class PatchSource(ABC):
             "dtype": str(self.dtype),
             **self._told_quantities(),
             "legend": self.legend.model_dump(mode="json"),
-            "buffer": self.split.buffer,
+            "buffer_px": self.split.buffer,
             "folds": {fold: {"scenes": len(self.scenes_in(fold))} for fold in FOLDS},
         }
 

@@ -24,8 +24,8 @@ from geosynth.raster.stores.open import open_sources, open_store
 from geosynth.raster.stores.source import PatchSource, Scene
 
 
-def view_tiles(
-    data: str | Path,
+def view_tiles(  # noqa: D417 - as TileView's
+    data: str | Path | PatchSource,
     fold: str | None,
     size: int = 256,
     stride: int | None = None,
@@ -35,6 +35,13 @@ def view_tiles(
     progress: Progress = silent,
 ) -> list[TileView]:
     """The tiles of a store, or of each store of several CRSs; see `TileView`.
+
+    Args:
+        data: a store, or the path of one, of a folder of stores, or of a YAML file that describes data in place.
+        fold, size, stride, edge, max_nodata, progress: as for `TileView`.
+
+    Returns:
+        one view for each store.
 
     Raises:
         SettingsError: if a number is out of range, or there is no such fold.

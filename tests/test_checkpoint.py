@@ -157,6 +157,9 @@ def test_a_card_is_written_as_ever():
     assert json.loads(ModelCard.read(path).to_metadata()["geosynth"]) == written
     entry = json.loads(CARD.to_metadata()["geosynth"])
     assert set(entry) == {"version", "settings", "legend", "bands", "gsd", "provenance"}
+    facts = {"seed": 1, "data": []}
+    told = [CARD.model_copy(update={"provenance": dict(order(facts.items()))}) for order in (list, reversed)]
+    assert told[0].to_metadata() == told[1].to_metadata(), "equal models are equal files"
 
 
 def test_weights_can_be_kept_in_float32(tmp_path, generator):
@@ -206,6 +209,7 @@ def test_not_a_safetensors_file(tmp_path, content):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     refused(path, "not a safetensors file")
+    assert not ModelCard.is_in(path)
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])

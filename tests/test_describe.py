@@ -230,7 +230,13 @@ def test_a_model_as_a_stac_item(tiny_model: GeneratorModel) -> None:
     assert (
         image["bands"] == [band["name"] for band in item["assets"]["model"]["bands"]] == ["red", "green", "blue", "nir"]
     )
-    assert image["result"]["shape"] == [-1, 4, -1, -1]
+    assert (labels["input"]["shape"], image["result"]["shape"]) == ([-1, -1, -1], [-1, 4, -1, -1])
+    assert image["classification:classes"] == []
+    assert (properties["mlm:architecture"], properties["mlm:pretrained"]) == ("SPADE", True)
+    assert properties["description"] == "Synthetic imagery from land-cover labels."
+    assert properties["gsd"] == tiny_model.card.gsd
+    assert properties["title"] == properties["mlm:name"] == f"geosynth {tiny_model.path.stem}"
+    assert None not in properties["mlm:hyperparameters"].values()
     legend = tiny_model.card.legend
     told = {
         entry["value"]: (entry["description"], f"#{entry['color_hint']}")

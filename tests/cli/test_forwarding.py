@@ -254,7 +254,29 @@ def test_each_option_reaches_the_library(line: str, tmp_path: Path, monkeypatch:
         with pytest.raises(SystemExit):
             app([*line.replace("OUT", str(tmp_path / "out")).split(), *more.split()])
     plain, *changed = calls
+    assert "OUT" not in line or "out" not in plain or str(plain["out"]).startswith(str(tmp_path / "out"))
     assert len(changed) == len(options), "each is accepted"
     for told, (option, expected) in zip(changed, options.items(), strict=True):
         differing = {key: value for key, value in told.items() if value != plain[key]}
         assert differing == expected, option
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("twin --data a.zarr --out b.zarr --tiles 3", "--tiles: no effect without --emphasise"),
+        ("twin --data a.zarr --out b.zarr --agreement 0.1", "--agreement: no effect without --judge"),
+        ("evaluate --data a.zarr --overwrite", "--overwrite: no effect without --out"),
+        ("evaluate --real a --labels b --synthetic c --synthetic d", "several --synthetic need --data"),
+        ("evaluate --real a --labels b", "give --real, --synthetic and --labels, or --data"),
+        ("evaluate --real a --synthetic b", "give --real, --synthetic and --labels, or --data"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(
+    line: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("geosynth_cli.options.is_there", lambda name: True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        app(line.split())
+    assert (ended.value.code, capfd.readouterr().err) == (1, f"error: {said}\n")

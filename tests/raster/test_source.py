@@ -53,6 +53,11 @@ def stored(folder: Path) -> PatchSource:
 
 
 @pytest.mark.parametrize("opened", [in_place, stored])
+def test_the_description_counts_the_buffer_in_pixels(files: Path, opened) -> None:
+    assert opened(files).describe()["buffer_px"] == 3
+
+
+@pytest.mark.parametrize("opened", [in_place, stored])
 def test_class_pixels_are_those_of_the_folds(files: Path, opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a split inside scenes, where scenes overlap once, and after another split anew."""
     monkeypatch.setattr(source_module, "SCAN_BLOCK", 32)

@@ -240,10 +240,11 @@ def _describe_folds(sources: Sequence[PatchSource]) -> dict[str, Any]:
     counts["none"] = every - sum(counts.values())
     folds = {}
     for fold, of_fold in counts.items():
-        shares = (of_fold / max(1, of_fold.sum())).tolist()
+        pixels = int(of_fold.sum())
+        shares = (of_fold / max(1, pixels)).tolist()
         folds[fold] = {
-            "pixels": int(of_fold.sum()),
-            "share": float(of_fold.sum() / max(1, int(every.sum()))),
+            "pixels": pixels,
+            "share": pixels / max(1, int(every.sum())),
             "class_shares": dict(zip(names, shares, strict=True)),
         }
     return folds

@@ -68,7 +68,7 @@ def _missed(look: Look, generator: SpadeGenerator, tiles: Sequence[Tensor]) -> T
             continue
         labels = tile[None, :height, :width].to(device)
         window = Windows.at(0, number * _APART, height, width, device)
-        around = Surroundings.of_tile(tile[:height, :width].cpu().numpy(), settings)
+        around = Surroundings.of_tile(labels[0].cpu().numpy(), settings)
         ways, shares = (torch.from_numpy(values).unsqueeze(0).to(device) for values in around)
         styles = look_field(settings, look, 0, window, _PLACE, ways, shares)
         latent = latent_field(settings, 0, window, _PLACE) if settings.latent_size else None

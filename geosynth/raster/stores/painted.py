@@ -36,7 +36,8 @@ class FoldLabels(LabelRaster):
 
     def survey(self, progress: Progress = silent) -> Survey:
         """See `LabelRaster.survey`; the numbers of pixels are of the folds alone, the digest is of all labels."""
-        pixels = np.array([self._source.class_pixels(fold, progress) for fold in self._folds]).sum(axis=0)
+        self._source.class_pixels("all", progress)  # of all folds in one pass, if they are not known
+        pixels = np.array([self._source.class_pixels(fold) for fold in self._folds]).sum(axis=0)
         counts = {code: count for code, count in zip(self._source.legend.codes, pixels.tolist(), strict=True) if count}
         return super().survey(progress)._replace(counts=counts)
 
